@@ -1,0 +1,47 @@
+# Find the LibTorch inside a PyTorch wheel by its folders, so that one way serves machines with and
+# without the CUDA toolkit (the wheel's own CMake package needs the toolkit).
+#   LRQ_TORCH_ROOT   the wheel's torch folder; or Torch_DIR (…/torch/share/cmake/Torch); or the
+#                    virtual environment that launch/setup made.
+# Makes lrq::torch (torch_cpu, c10) and, where the wheel has CUDA, lrq::torch_cuda.
+set(_lrq_cache "$ENV{XDG_CACHE_HOME}")
+if(NOT _lrq_cache)
+  set(_lrq_cache "$ENV{HOME}/.cache")
+endif()
+if(NOT LRQ_TORCH_ROOT AND Torch_DIR)
+  get_filename_component(LRQ_TORCH_ROOT "${Torch_DIR}/../../.." ABSOLUTE)
+endif()
+if(NOT LRQ_TORCH_ROOT AND EXISTS "${_lrq_cache}/lrq-dist/torch-root")
+  file(STRINGS "${_lrq_cache}/lrq-dist/torch-root" LRQ_TORCH_ROOT LIMIT_COUNT 1)
+endif()
+if(NOT EXISTS "${LRQ_TORCH_ROOT}/version.py")
+  message(FATAL_ERROR "no LibTorch found: LRQ_TORCH_ROOT is '${LRQ_TORCH_ROOT}', which holds no "
+                      "version.py\n  fix: run launch/setup, or pass -DTorch_DIR=…/torch/share/cmake/Torch")
+endif()
+file(STRINGS "${LRQ_TORCH_ROOT}/version.py" _lrq_version REGEX "^__version__")
+string(REGEX REPLACE ".*'([0-9][^']*)'.*" "\\1" LRQ_TORCH_VERSION "${_lrq_version}")
+if(LRQ_TORCH_VERSION VERSION_LESS 2.4)
+  message(FATAL_ERROR "PyTorch ${LRQ_TORCH_VERSION} in ${LRQ_TORCH_ROOT} is too old, 2.4 is the oldest\n"
+                      "  fix: run launch/setup, or name a newer one with -DTorch_DIR=…")
+endif()
+
+add_library(lrq_torch INTERFACE)
+add_library(lrq::torch ALIAS lrq_torch)
+target_include_directories(lrq_torch SYSTEM INTERFACE
+  "$<BUILD_INTERFACE:${LRQ_TORCH_ROOT}/include>"
+  "$<BUILD_INTERFACE:${LRQ_TORCH_ROOT}/include/torch/csrc/api/include>")
+target_compile_definitions(lrq_torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
+target_link_libraries(lrq_torch INTERFACE
+  "${LRQ_TORCH_ROOT}/lib/libtorch_cpu.so" "${LRQ_TORCH_ROOT}/lib/libc10.so")
+# What torch_cpu itself needs lies beside it, found by its own run path, not by the linker's.
+target_link_options(lrq_torch INTERFACE "LINKER:--allow-shlib-undefined"
+                    "LINKER:--disable-new-dtags")
+
+if(EXISTS "${LRQ_TORCH_ROOT}/lib/libtorch_cuda.so")
+  add_library(lrq_torch_cuda INTERFACE)
+  add_library(lrq::torch_cuda ALIAS lrq_torch_cuda)
+  # Nothing in our code names a symbol of torch_cuda: being loaded is what registers the backend.
+  target_link_libraries(lrq_torch_cuda INTERFACE lrq::torch
+    "-Wl,--no-as-needed" "${LRQ_TORCH_ROOT}/lib/libtorch_cuda.so"
+    "${LRQ_TORCH_ROOT}/lib/libc10_cuda.so" "-Wl,--as-needed")
+endif()
+message(STATUS "LibTorch ${LRQ_TORCH_VERSION} in ${LRQ_TORCH_ROOT}")

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "io/tensor_file.h"
+#include "src/base/ids.h"
+
+namespace lrq::io {
+
+/// A resume point inside a wave: after step `step` of wave `wave`.
+struct SnapshotKey {
+  int wave = 0;
+  std::int64_t step = 0;
+  auto operator<=>(const SnapshotKey&) const = default;
+};
+
+/// Paths and durable files of block states, statistics and snapshots in a run directory:
+///   blocks/block-017.safetensors   stats/block-017.safetensors
+///   snapshots/wave-02/step-00096/block-017.safetensors
+/// Throws DataError.  Threads: any, one per file.
+class BlockStateStore {
+ public:
+  BlockStateStore(FileSystem& files, std::filesystem::path run);
+
+  void save_block(BlockIndex block, const TensorFile& state);
+  [[nodiscard]] TensorFile load_block(BlockIndex block) const;
+  void save_statistics(BlockIndex block, const TensorFile& statistics);
+  [[nodiscard]] TensorFile load_statistics(BlockIndex block) const;
+  void save_snapshot(const SnapshotKey& key, BlockIndex block, const TensorFile& state);
+  [[nodiscard]] TensorFile load_snapshot(const SnapshotKey& key, BlockIndex block) const;
+
+  /// True if the file is there and whole (checksum read).
+  [[nodiscard]] bool has_block(BlockIndex block) const;
+  [[nodiscard]] bool has_statistics(BlockIndex block) const;
+  [[nodiscard]] bool has_snapshot(const SnapshotKey& key, BlockIndex block) const;
+
+  /// Remove every snapshot but `keep`.
+  void remove_snapshots_except(const std::optional<SnapshotKey>& keep);
+  void remove_block(BlockIndex block);
+
+ private:
+  FileSystem& files_;  // Owns: borrowed from main for the life of the run
+  std::filesystem::path run_;
+};
+
+}  // namespace lrq::io

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "src/models/family.h"
+#include "src/quant/grid.h"
+
+namespace lrq::models {
+
+enum class Clip { kLearned, kNone, kRatio };
+enum class ScaleStart { kLae, kSmoothQuant, kOnes };
+enum class ScaleMode { kLearned, kFixed, kOff };
+enum class ShiftMode { kLearned, kStatistic, kOff };
+enum class QkMode { kTied, kFree, kOff };
+enum class Parametrization { kLog, kAbsolute };
+
+/// How one block is quantized: what a recipe says, as plain values.
+struct BlockMethod {
+  quant::Grid weight;
+  Clip clip = Clip::kLearned;
+  double clip_ratio = 1.0;  ///< with Clip::kRatio: both bounds times this, not learned
+  quant::Grid activation;   ///< inputs of the linears
+  quant::Grid query;        ///< after RoPE, per head
+  quant::Grid key_value;    ///< likewise
+  ScaleStart start = ScaleStart::kLae;
+  double alpha = 0.5;       ///< of the SmoothQuant start
+  ScaleMode scale = ScaleMode::kLearned;
+  ShiftMode shift = ShiftMode::kLearned;
+  QkMode qk = QkMode::kTied;
+  Parametrization parametrization = Parametrization::kLog;
+};
+
+/// Which learning rate a learnable follows; kFixed is folded but never stepped.
+enum class RateGroup { kFixed, kSmoothing, kClipping };
+
+/// Name of the tensors of a block state:
+///   qkv_smooth_scale, fc1_smooth_scale, out_smooth_scale, qkt_smooth_scale, *_smooth_shift,
+///   <linear>.weight_quantizer.{upbound,lowbound}_factor.
+/// With Parametrization::kLog a scale is stored as its logarithm, under *_smooth_log_scale.
+[[nodiscard]] RateGroup rate_group(const std::string& learnable, const BlockMethod& method);
+
+/// Make the learnables of a block at their start values, float32 leaves on the weights' device.
+/// weights: the block's tensors by name within the block ("self_attn.q_proj.weight"), float32.
+/// statistics: "<site>.absmax" and "<site>.shift", [C] float32.
+/// Throws BugError if a statistic that the method needs is missing.
+[[nodiscard]] NamedTensors initial_learnables(const Family& family, const NamedTensors& weights,
+                                              const NamedTensors& statistics,
+                                              const BlockMethod& method);
+
+/// Lift small smoothing scales in place (transform::truncate_scale; in log form log s >= log 0.01),
+/// before every use.  Changes data only, outside the graph.
+void truncate_scales(NamedTensors& learnables);
+
+/// Fold the learnables into the block and fake-quantize its weights: the only folding routine,
+/// for learning (under autograd), freezing, evaluation and export alike.  Order: norm -> qkv,
+/// norm -> mlp, v -> o, q/k; then the quantizer (docs/methods.md, "Folding").
+/// weights float32 (float64 in tests).  compute: dtype of the returned weights.
+[[nodiscard]] EffectiveBlock fold(const Family& family, const NamedTensors& weights,
+                                  const NamedTensors& learnables, const BlockMethod& method,
+                                  at::ScalarType compute);
+
+/// The original block, ready to run.  Tensors are newly allocated, contiguous, in `compute`.
+[[nodiscard]] EffectiveBlock plain_block(const Family& family, const NamedTensors& weights,
+                                         at::ScalarType compute);
+
+/// The site function of a quantized block: fake-quantizes what the method says; of a plain block.
+[[nodiscard]] SiteFunction quantizing_sites(const BlockMethod& method);
+[[nodiscard]] SiteFunction plain_sites();
+
+}  // namespace lrq::models

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lrq::recipe {
+
+// Enumerations are spelled in TOML as their names in lower case without the k ("tied").
+enum class Per { kChannel, kGroup };
+enum class ClipKind { kLearned, kNone, kRatio };
+enum class Start { kLae, kSmoothquant, kOnes };
+enum class Scale { kLearned, kFixed, kOff };
+enum class Shift { kLearned, kStatistic, kOff };
+enum class Qk { kTied, kFree, kOff };
+enum class Parametrization { kLog, kAbsolute };
+enum class NlcReduction { kTokenMeanThenLog, kTokenLogThenMean, kFlattened };
+enum class Schedule { kWaves, kIndependent };
+enum class Emit { kPre, kPost };
+enum class LrSchedule { kConstant, kLinear };
+enum class Nonfinite { kRestore, kStop };
+enum class Store { kCompute, kFloat32, kBfloat16 };
+
+/// Everything that says how to quantize, and nothing that says where or on what.
+struct Recipe {
+  std::string name;
+  struct Weights {
+    int bits = 0;  ///< 0: not given (a method file has none); 16: not quantized
+    Per per = Per::kChannel;
+    int group_size = 0;  ///< with per = group
+    bool symmetric = false;
+    bool zero_point = true;
+    ClipKind clip = ClipKind::kLearned;
+    double clip_ratio = 1.0;  ///< TOML: clip = 0.9
+    bool include_zero = false;
+  } weights;
+  struct Activations {
+    int bits = 16;
+    bool symmetric = false;
+    int kv_bits = 0;  ///< 0: as bits
+    bool quantize_q = true;
+    bool quantize_kv = true;
+  } activations;
+  struct Smoothing {
+    Start start = Start::kLae;
+    double alpha = 0.5;
+    Scale scale = Scale::kLearned;
+    Shift shift = Shift::kLearned;
+    Qk qk = Qk::kTied;
+    Parametrization parametrization = Parametrization::kLog;
+  } smoothing;
+  struct Loss {
+    double mse_p = 1.0;
+    double nlc_p = 1.0;
+    double mse_r = 0.0;
+    double nlc_r = 0.0;
+    NlcReduction nlc_reduction = NlcReduction::kTokenMeanThenLog;
+    bool nlc_abs = false;
+  } loss;
+  struct Train {
+    int epochs = 20;
+    double let_lr = 1e-3;
+    double lwc_lr = 1e-2;
+    double wd = 0.0;
+    int batch_size = 1;
+    Schedule schedule = Schedule::kWaves;
+    int wave = 8;
+    Emit emit = Emit::kPre;
+    LrSchedule lr_schedule = LrSchedule::kConstant;
+    Nonfinite nonfinite = Nonfinite::kRestore;
+    Store store = Store::kCompute;
+  } train;
+};
+
+/// Every field as ("table.field", value as TOML text), in the order of the struct: what the manifest
+/// stores and compares, and what `recipe show` prints.
+[[nodiscard]] std::vector<std::pair<std::string, std::string>> fields(const Recipe& recipe);
+
+/// Check that the values fit together.  Throws UsageError naming the field.
+void validate(const Recipe& recipe);
+
+}  // namespace lrq::recipe
