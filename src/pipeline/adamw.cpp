@@ -1,6 +1,7 @@
 #include "src/pipeline/adamw.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <utility>
 
@@ -20,7 +21,7 @@ AdamW::AdamW(at::Tensor parameters, at::Tensor rates, double weight_decay)
 }
 
 void AdamW::step(const at::Tensor& gradient, const at::Tensor& finite, double rate_factor) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   expect(gradient.sizes() == parameters_.sizes(), "AdamW: one gradient for each parameter");
   const at::Tensor steps = steps_ + 1.0;
   const at::Tensor first = first_ * kBeta1 + gradient * (1.0 - kBeta1);
@@ -40,7 +41,7 @@ void AdamW::step(const at::Tensor& gradient, const at::Tensor& finite, double ra
 }
 
 void AdamW::restore(const at::Tensor& first, const at::Tensor& second, const at::Tensor& steps) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   first_.copy_(first);
   second_.copy_(second);
   steps_.copy_(steps);
