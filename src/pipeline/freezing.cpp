@@ -4,13 +4,14 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
-#include <optional>
+#include <vector>
 
 #include "dist/collectives.h"
 #include "src/base/text.h"
-#include "src/pipeline/activation_link.h"
 #include "src/pipeline/block_method.h"
+#include "src/pipeline/forward_pass.h"
 #include "src/pipeline/frozen_stage.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -25,12 +26,6 @@ namespace {
 at::Tensor unmeasured(const RunContext& context, BlockRange blocks) {
   return at::full({blocks.size(), context.samples, 2}, std::numeric_limits<double>::quiet_NaN(),
                   at::TensorOptions().dtype(at::kDouble).device(at::kCPU));
-}
-
-void measure(at::Tensor losses, const recipe::Recipe& recipe, const at::Tensor& output,
-             const at::Tensor& target) {
-  losses[0].copy_(quant::mse_loss(output, target));
-  losses[1].copy_(quant::nlc_loss(output, target, nlc_options(recipe)));
 }
 
 void log_losses(const RunContext& context, int wave, BlockRange blocks,
@@ -52,20 +47,79 @@ void log_losses(const RunContext& context, int wave, BlockRange blocks,
   context.log.frozen(wave, frozen);
 }
 
+/// This rank's part of the pass: its frozen blocks, their targets, and where samples come from and go.
+class FreezingStage {
+ public:
+  FreezingStage(const RunContext& context, BlockRange wave, BlockRange mine)
+      : context_(context),
+        wave_(wave),
+        mine_(mine),
+        stage_(context.model, mine, &context.recipe, &context.states, context.compute,
+               context.store),
+        losses_(unmeasured(context, wave)) {
+    for (int block = mine.first; block < mine.last; ++block) {
+      targets_.push_back(context.activations.open(
+          {io::Chain::kFullPrecision, BoundaryIndex{block + 1}}, context.samples));
+    }
+    if (mine.first == wave.first) {
+      inputs_ = context.activations.open(wave_input(wave.first), context.samples);
+    }
+  }
+
+  void store_outputs(const io::Boundary& boundary, std::int64_t samples) {
+    shard_ = context_.activations.create(boundary, context_.transport.rank(), samples);
+  }
+
+  [[nodiscard]] at::Tensor source(std::int64_t sample) const {
+    return inputs_->read(sample).to(context_.device);
+  }
+
+  [[nodiscard]] at::Tensor forward(at::Tensor x, std::int64_t sample) {
+    for (int i = 0; i < stage_.size(); ++i) {
+      x = stage_.forward(i, x);
+      const at::Tensor target = targets_[static_cast<std::size_t>(i)]->read(sample);
+      measure(losses_[mine_.first - wave_.first + i][sample], x, target.to(context_.device));
+    }
+    if (shard_) shard_->write(sample, x.cpu());
+    return x;
+  }
+
+  void seal() {
+    if (shard_) shard_->seal();
+  }
+  [[nodiscard]] const at::Tensor& losses() const { return losses_; }
+
+ private:
+  void measure(at::Tensor losses, const at::Tensor& output, const at::Tensor& target) const {
+    losses[0].copy_(quant::mse_loss(output, target));
+    losses[1].copy_(quant::nlc_loss(output, target, nlc_options(context_.recipe)));
+  }
+
+  const RunContext& context_;
+  BlockRange wave_;
+  BlockRange mine_;
+  FrozenStage stage_;
+  at::Tensor losses_;
+  std::vector<std::unique_ptr<io::BoundaryReader>> targets_;
+  std::unique_ptr<io::BoundaryReader> inputs_;
+  std::unique_ptr<io::ShardWriter> shard_;
+};
+
 }  // namespace
 
 void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool next_inputs) {
   const c10::NoGradGuard no_grad;
   const int stages = std::min(context.ranks(), blocks.size());
-  const ForwardShape shape{.ranks = context.ranks(),
-                           .stages = stages,
-                           .replicas = static_cast<int>(std::min<std::int64_t>(
-                               context.ranks() / stages, context.samples)),
-                           .samples = context.samples};
+  const ForwardShape shape{
+      .ranks = context.ranks(),
+      .stages = stages,
+      .replicas = static_cast<int>(
+          std::min<std::int64_t>(context.ranks() / stages, context.samples)),
+      .samples = context.samples};
   const Plan plan = plan_forward(shape);
   simulate(plan);
-  context.log.phase("freeze", concat("wave=", wave, " blocks=", blocks.first, "-",
-                                     blocks.last - 1));
+  context.log.phase("freeze",
+                    concat("wave=", wave, " blocks=", blocks.first, "-", blocks.last - 1));
   const io::Boundary output{io::Chain::kQuantized, BoundaryIndex{blocks.last}};
   if (context.rank() == 0) context.activations.remove(output);
   dist::barrier(context.transport, "old shards removed");
@@ -73,53 +127,23 @@ void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool ne
   at::Tensor losses = unmeasured(context, blocks);
   const auto rank = static_cast<std::size_t>(context.rank());
   if (!plan.ranks[rank].empty()) {
-    const int stage_index = context.rank() % stages;
+    BlockRange mine = partition(std::vector<double>(static_cast<std::size_t>(blocks.size()), 1.0),
+                                stages)[rank % static_cast<std::size_t>(stages)];
+    mine = {mine.first + blocks.first, mine.last + blocks.first};
+    FreezingStage stage(context, blocks, mine);
     const SampleRange samples = samples_of_replica(shape, context.rank() / stages);
-    BlockRange range = partition(
-        std::vector<double>(static_cast<std::size_t>(blocks.size()), 1.0),
-        stages)[static_cast<std::size_t>(stage_index)];
-    range = {range.first + blocks.first, range.last + blocks.first};
-    const FrozenStage stage(context.model, range, &context.recipe, &context.states,
-                            context.compute, context.store);
-    std::vector<std::unique_ptr<io::BoundaryReader>> targets;
-    for (int block = range.first; block < range.last; ++block) {
-      targets.push_back(context.activations.open(
-          {io::Chain::kFullPrecision, BoundaryIndex{block + 1}}, context.samples));
+    if (next_inputs && plan.next[rank] < 0) {
+      stage.store_outputs(output, samples.last - samples.first);
     }
-    const MessageShape message{.samples = 1, .tokens = context.tokens, .hidden = context.hidden(),
-                               .dtype = context.store, .device = context.device};
-    std::optional<InboundLink> inbound;
-    std::optional<OutboundLink> outbound;
-    std::unique_ptr<io::BoundaryReader> inputs;
-    std::unique_ptr<io::ShardWriter> shard;
-    if (plan.previous[rank] >= 0) {
-      inbound.emplace(context.transport, Rank{plan.previous[rank]}, message,
-                      samples.last - samples.first);
-    } else {
-      inputs = context.activations.open(wave_input(blocks.first), context.samples);
-    }
-    if (plan.next[rank] >= 0) {
-      outbound.emplace(context.transport, Rank{plan.next[rank]}, message);
-    } else if (next_inputs) {
-      shard = context.activations.create(output, context.transport.rank(),
-                                         samples.last - samples.first);
-    }
-    at::Tensor x;
-    for (const Action& action : plan.ranks[rank]) {
-      if (action.op == Op::kReceive) x = inbound->take().front();
-      if (action.op == Op::kForward) {
-        if (inputs) x = inputs->read(action.index).to(context.device);
-        for (int i = 0; i < stage.size(); ++i) {
-          x = stage.forward(i, x);
-          measure(losses[range.first + i - blocks.first][action.index], context.recipe, x,
-                  targets[static_cast<std::size_t>(i)]->read(action.index).to(context.device));
-        }
-        if (shard) shard->write(action.index, x.cpu());
-      }
-      if (action.op == Op::kSend) outbound->give({x});
-    }
-    if (outbound) outbound->flush();
-    if (shard) shard->seal();
+    run_forward(context.transport, plan,
+                {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store,
+                 .device = context.device},
+                {.source = [&](std::int64_t sample) { return stage.source(sample); },
+                 .blocks = [&](const at::Tensor& x, std::int64_t sample) {
+                   return stage.forward(x, sample);
+                 }});
+    stage.seal();
+    losses = stage.losses();
   }
   const auto gathered =
       dist::gather(context.transport, losses, Rank{0}, "losses of frozen blocks");

@@ -7,12 +7,11 @@
 #include <array>
 #include <map>
 #include <memory>
-#include <optional>
 
 #include "dist/collectives.h"
 #include "src/base/text.h"
 #include "src/models/quant_block.h"
-#include "src/pipeline/activation_link.h"
+#include "src/pipeline/forward_pass.h"
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -115,7 +114,6 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
   simulate(plan);
   context.log.phase("chain", concat("samples=", context.samples, " blocks=", blocks));
 
-  const auto rank = static_cast<std::size_t>(context.rank());
   if (context.rank() == 0) {
     // Shards of an earlier attempt may have been cut over other ranks.
     for (int boundary = 0; boundary <= blocks; ++boundary) {
@@ -123,26 +121,16 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
     }
   }
   dist::barrier(context.transport, "old shards removed");
-  const MessageShape shape{.samples = 1, .tokens = context.tokens, .hidden = context.hidden(),
-                           .dtype = context.store, .device = context.device};
-  std::optional<InboundLink> inbound;
-  std::optional<OutboundLink> outbound;
-  if (plan.previous[rank] >= 0) {
-    inbound.emplace(context.transport, Rank{plan.previous[rank]}, shape, context.samples);
-  }
-  if (plan.next[rank] >= 0) outbound.emplace(context.transport, Rank{plan.next[rank]}, shape);
-
-  ChainStage stage(context, ranges[rank]);
-  at::Tensor x;
-  for (const Action& action : plan.ranks[rank]) {
-    if (action.op == Op::kReceive) x = inbound->take().front();
-    if (action.op == Op::kForward) {
-      if (!inbound) x = stage.embed(tokens[action.index].unsqueeze(0).to(at::kLong), action.index);
-      x = stage.forward(x, action.index);
-    }
-    if (action.op == Op::kSend) outbound->give({x});
-  }
-  if (outbound) outbound->flush();
+  ChainStage stage(context, ranges[static_cast<std::size_t>(context.rank())]);
+  run_forward(context.transport, plan,
+              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store,
+               .device = context.device},
+              {.source = [&](std::int64_t sample) {
+                 return stage.embed(tokens[sample].unsqueeze(0).to(at::kLong), sample);
+               },
+               .blocks = [&](const at::Tensor& x, std::int64_t sample) {
+                 return stage.forward(x, sample);
+               }});
   stage.seal();
   dist::barrier(context.transport, "full-precision chain sealed");
 }
