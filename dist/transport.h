@@ -11,7 +11,7 @@
 namespace lrq::dist {
 
 /// A send or a receive under way.  One that is dropped without wait() is still carried out, but
-/// nobody learns whether it succeeded.  Must not outlive its transport.
+/// its failure may go unseen.  Must not outlive its transport.
 class Pending {
  public:
   virtual ~Pending() = default;
