@@ -40,12 +40,16 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 PLUGINS = (
     ("transport", "dist", r"^(\w+)_transport\.cpp$", "dist/registry.cpp"),
     ("checkpoint format", "io", r"^(\w+)_reader\.cpp$", "io/registry.cpp"),
-    ("schedule", "src/pipeline/schedules", r"^(?!registry)(\w+)\.cpp$",
-     "src/pipeline/schedules/registry.cpp"),
     ("export format", "src/export", r"^(?!registry)(\w+)\.cpp$", "src/export/registry.cpp"),
     ("command", "launch", r"^cmd_(\w+)\.cpp$", "launch/commands.cpp"),
 )
-FAMILY = re.compile(r":\s*public\s+(?:models::)?Family\b")
+# Kinds that share their folder with helpers: what a plug-in's code shows, and its registry.
+BY_CONTENT = (
+    ("family", "src/models", re.compile(r":\s*public\s+(?:models::)?Family\b"),
+     "src/models/registry.cpp"),
+    ("schedule", "src/pipeline/schedules", re.compile(r"^Plan plan_\w+\(const LearnShape&", re.M),
+     "src/pipeline/schedules/registry.cpp"),
+)
 OUTSIDE = re.compile(r"\.\./" + r"shared\b|/work/" + r"shared\b")
 TEXT_SUFFIXES = SUFFIXES | {".py", ".sh", ".md", ".txt", ".cmake", ".toml", ".json", ".in",
                             ".sbatch", ".example", ""}
@@ -105,7 +109,7 @@ def registered(root, registry, name):
     if not path.is_file():
         return False
     code = re.sub(r"//[^\n]*", "", path.read_text(encoding="utf-8"))
-    return re.search(rf"(?<![a-z]){re.escape(name)}(?![a-z])", code) is not None
+    return re.search(rf"(?<![a-z]){re.escape(name)}s?(?![a-z])", code) is not None
 
 
 def check_plugins(root):
@@ -114,11 +118,11 @@ def check_plugins(root):
             match = re.match(pattern, path.name)
             if match and not registered(root, registry, match[1]):
                 yield f"{path.relative_to(root)}: {kind} '{match[1]}' has no line in {registry}"
-    for path in sorted((root / "src/models").glob("*.cpp")):
-        if FAMILY.search(path.read_text(encoding="utf-8")):
-            if not registered(root, "src/models/registry.cpp", path.stem):
-                yield (f"{path.relative_to(root)}: family '{path.stem}' has no line in "
-                       "src/models/registry.cpp")
+    for kind, folder, shows, registry in BY_CONTENT:
+        for path in sorted((root / folder).glob("*.cpp")):
+            is_one = path.name != "registry.cpp" and shows.search(path.read_text(encoding="utf-8"))
+            if is_one and not registered(root, registry, path.stem):
+                yield f"{path.relative_to(root)}: {kind} '{path.stem}' has no line in {registry}"
 
 
 def check_outside(root):

@@ -74,6 +74,14 @@ class CheckLayeringTest(unittest.TestCase):
         self.write("src/models/model_config.cpp", "")
         self.assert_one_fault("family 'opt' has no line")
 
+    def test_a_schedule_without_its_line_is_named_and_a_helper_is_not(self):
+        self.write("src/pipeline/schedules/registry.cpp", '{"waves", plan_waves},')
+        self.write("src/pipeline/schedules/waves.cpp", "Plan plan_waves(const LearnShape& shape) {")
+        self.write("src/pipeline/schedules/zigzag.cpp",
+                   "Plan plan_zigzag(const LearnShape& shape) {")
+        self.write("src/pipeline/schedules/helper.cpp", "void help() {}")
+        self.assert_one_fault("schedule 'zigzag' has no line")
+
     def test_a_path_outside_the_repository_is_named(self):
         self.write("docs/a.md", "see ../" + "shared/data\n")
         self.assert_one_fault("docs/a.md:1")
