@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "src/base/check.h"
+#include "src/quant/fake_quant_fused.h"
 
 namespace lrq::quant {
 namespace {
@@ -30,7 +31,7 @@ struct RoundToGrid : torch::autograd::Function<RoundToGrid> {
     const Tensor &x = saved[0], &step = saved[1], &zero = saved[2], &grad = grad_out[0];
     const std::int64_t q_max = ctx->saved_data["q_max"].toInt();
     const Tensor code = free_code(x, step, zero);
-    const Tensor clipped = code.ge(0).logical_and(code.le(q_max)).logical_not();
+    const Tensor clipped = code.ge(0).bitwise_and(code.le(q_max)).bitwise_not();
     const Tensor d_step = code.clamp(0, q_max) - zero - (x / step).masked_fill(clipped, 0);
     return {grad.masked_fill(clipped, 0), (grad * d_step).sum_to_size(step.sizes()), Tensor(),
             Tensor()};
@@ -134,11 +135,19 @@ Tensor fake_quant_rows_reference(const Tensor& x, const Grid& grid) {
 }
 
 Tensor fake_quant_weight(const Tensor& weight, const WeightTransform& transform, const Grid& grid) {
-  return fake_quant_weight_reference(weight, transform, grid);
+  if (grid.identity() || !fused_serves(weight)) {
+    return fake_quant_weight_reference(weight, transform, grid);
+  }
+  check(weight, transform, grid);
+  return fake_quant_fused(weight, transform, grid);
 }
 
 Tensor fake_quant_rows(const Tensor& x, const Grid& grid) {
-  return fake_quant_rows_reference(x, grid);
+  if (grid.identity() || !fused_serves(x) || x.numel() == 0) {
+    return fake_quant_rows_reference(x, grid);
+  }
+  check_rows(x, grid);
+  return fake_quant_fused(x.reshape({-1, x.size(-1)}), {}, grid_of_rows(grid)).view(x.sizes());
 }
 
 QuantizedWeight quantize_weight(const Tensor& weight, const WeightTransform& transform,
