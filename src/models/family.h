@@ -1,7 +1,5 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <functional>
 #include <map>
 #include <memory>
@@ -9,6 +7,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "src/base/ids.h"
 #include "src/models/model_config.h"
@@ -27,12 +27,12 @@ enum class Site { kQkvIn, kQuery, kKey, kValue, kOutIn, kMlpIn, kDownIn };
 using SiteFunction = std::function<at::Tensor(Site, const at::Tensor&)>;
 
 struct TensorSpec {
-  std::string name;                 ///< full name in the checkpoint
+  std::string name;  ///< full name in the checkpoint
   std::vector<std::int64_t> shape;
 };
 
 struct LinearSpec {
-  std::string name;   ///< within the block: "self_attn.q_proj"
+  std::string name;  ///< within the block: "self_attn.q_proj"
   std::int64_t out = 0;
   std::int64_t in = 0;
   bool bias = false;  ///< the checkpoint has one
@@ -81,8 +81,10 @@ struct EffectiveBlock {
   std::map<std::string, EffectiveNorm> norms;
 };
 
-/// One family of models.  Stateless but for its config; all tensors come in from outside.
-/// Every forward runs on one sample; operands must be contiguous and newly allocated.
+/// One family of models.  Stateless but for its config and what it keeps of tables computed from
+/// it; all tensors come in from outside.  Every forward runs on one sample; operands must be
+/// contiguous and newly allocated.  Only what needs a gradient records one.
+/// Threads: any (kept tables are guarded), but each rank owns its Family, so that none waits.
 class Family {
  public:
   virtual ~Family() = default;

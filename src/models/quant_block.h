@@ -23,7 +23,7 @@ struct BlockMethod {
   quant::Grid query;        ///< after RoPE, per head
   quant::Grid key_value;    ///< likewise
   ScaleStart start = ScaleStart::kLae;
-  double alpha = 0.5;       ///< of the SmoothQuant start
+  double alpha = 0.5;  ///< of the SmoothQuant start
   ScaleMode scale = ScaleMode::kLearned;
   ShiftMode shift = ShiftMode::kLearned;
   QkMode qk = QkMode::kTied;

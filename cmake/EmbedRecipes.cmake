@@ -1,0 +1,11 @@
+# Write OUTPUT: a C++ source with the text of every file of RECIPES by its name.
+set(text "#include \"launch/recipe_library.h\"\n\nnamespace lrq::cli {\n\n")
+string(APPEND text "const std::vector<EmbeddedRecipe>& embedded_recipes() {\n")
+string(APPEND text "  static const std::vector<EmbeddedRecipe> kRecipes = {\n")
+foreach(path IN LISTS RECIPES)
+  get_filename_component(name "${path}" NAME_WE)
+  file(READ "${path}" content)
+  string(APPEND text "      {\"${name}\", R\"toml(${content})toml\"},\n")
+endforeach()
+string(APPEND text "  };\n  return kRecipes;\n}\n\n}  // namespace lrq::cli\n")
+file(WRITE "${OUTPUT}" "${text}")

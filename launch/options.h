@@ -1,0 +1,40 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "src/recipe/recipe.h"
+
+namespace lrq::cli {
+
+/// Options of every command: where and how to run, never what to compute.
+struct GlobalOptions {
+  std::string log_level = "info";
+  std::string json;                ///< --json FILE: machine-readable result
+  std::string device = "auto";     ///< auto, cpu, cuda
+  std::string dtype = "auto";      ///< auto, float32, bfloat16
+  int threads = 1;
+  std::string transport = "auto";  ///< auto, mpi, nccl
+  double timeout_s = 600.0;
+};
+void add_global_options(CLI::App& app, GlobalOptions& options);
+
+/// The recipe and the command line's changes to it, in the order given.
+struct RecipeOptions {
+  std::string recipe = "lrquant";
+  std::vector<std::pair<std::string, std::string>> short_flags;  ///< field, value
+  std::vector<std::string> assignments;                          ///< --set table.field=value
+};
+/// --recipe, --set, and the short spellings of recipe fields (--wbits, --epochs, ...).
+void add_recipe_options(CLI::App& command, RecipeOptions& options);
+/// The merged recipe, not validated.  Throws UsageError.
+[[nodiscard]] recipe::Recipe merged_recipe(const RecipeOptions& options);
+
+/// The published code's spellings: --group_size is --group-size.  Values are left alone.
+[[nodiscard]] std::vector<std::string> normalised_arguments(int argc, const char* const* argv);
+
+}  // namespace lrq::cli

@@ -1,0 +1,174 @@
+#include <cmath>
+
+#include <ATen/ATen.h>
+
+#include "src/base/check.h"
+#include "src/base/text.h"
+#include "src/models/learnables.h"
+#include "src/quant/fake_quant.h"
+#include "src/transform/shift.h"
+#include "src/transform/smoothing.h"
+
+namespace lrq::models {
+namespace {
+
+at::Tensor find(const NamedTensors& tensors, const std::string& name) {
+  const auto found = tensors.find(name);
+  return found == tensors.end() ? at::Tensor() : found->second;
+}
+
+/// The scale of a pair, whichever form the learnables hold, or undefined.
+at::Tensor find_scale(const NamedTensors& learnables, const std::string& pair) {
+  const at::Tensor logarithm = find(learnables, scale_name(pair, Parametrization::kLog));
+  if (logarithm.defined()) return logarithm.exp();
+  return find(learnables, scale_name(pair, Parametrization::kAbsolute));
+}
+
+/// Folds one block; holds what the transforms so far have done to each linear.
+class Folder {
+ public:
+  Folder(const Family& family, const NamedTensors& weights, const NamedTensors& learnables,
+         const BlockMethod& method)
+      : family_(family),
+        config_(family.config()),
+        weights_(weights),
+        learnables_(learnables),
+        method_(method) {}
+
+  [[nodiscard]] EffectiveBlock fold(at::ScalarType compute) {
+    const BlockSpec& block = family_.block();
+    EffectiveBlock folded;
+    for (const std::string& norm : block.norms) folded.norms[norm] = stored_norm(norm);
+    for (const LinearSpec& linear : block.linears) {
+      linears_[linear.name].bias = exact(find(weights_, linear.name + ".bias"));
+    }
+    // The order matters: the value rows are scaled after their columns, the q.k rows last.
+    for (const NormPair& pair : block.norm_pairs) fold_norm(pair, folded.norms.at(pair.norm));
+    for (const ValuePair& pair : block.value_pairs) fold_value(pair);
+    fold_query_key(block);
+    for (const LinearSpec& linear : block.linears) {
+      folded.linears[linear.name] = quantized(linear, compute);
+    }
+    return folded;
+  }
+
+ private:
+  struct Linear {
+    quant::WeightTransform transform;
+    at::Tensor bias;
+  };
+
+  [[nodiscard]] const at::Tensor& weight(const std::string& name) const {
+    return weights_.at(name + ".weight");
+  }
+
+  /// Biases and norms take part in float32, or in float64 beside weights of that dtype.
+  [[nodiscard]] at::Tensor exact(const at::Tensor& tensor) const {
+    const bool is_double =
+        weight(family_.block().linears.front().name).scalar_type() == at::kDouble;
+    return tensor.defined() ? tensor.to(is_double ? at::kDouble : at::kFloat) : tensor;
+  }
+
+  [[nodiscard]] EffectiveNorm stored_norm(const std::string& norm) const {
+    return {exact(weight(norm)), exact(find(weights_, norm + ".bias"))};
+  }
+
+  /// gamma' = gamma / s,  beta' = (beta - delta) / s;  W' = W s,  b' = b + W delta.
+  void fold_norm(const NormPair& pair, EffectiveNorm& norm) {
+    const at::Tensor scale = find_scale(learnables_, pair.name);
+    const at::Tensor shift = find(learnables_, shift_name(pair.name));
+    if (shift.defined()) norm.bias = norm.bias.defined() ? norm.bias - shift : shift.neg();
+    if (scale.defined()) {
+      norm.weight = norm.weight / scale;
+      if (norm.bias.defined()) norm.bias = norm.bias / scale;
+    }
+    for (const std::string& name : pair.consumers) {
+      Linear& linear = linears_.at(name);
+      linear.transform.column_scale = scale;
+      linear.bias = transform::bias_with_shift(linear.bias, weight(name), shift);
+    }
+  }
+
+  /// Values: W'' = W' / s by rows, b'' = (b' - delta) / s;  reader: W' = W s, b' = b + W delta,
+  /// s and delta repeated for the query heads that share a value head.
+  void fold_value(const ValuePair& pair) {
+    const at::Tensor scale = find_scale(learnables_, pair.name);
+    const at::Tensor shift = find(learnables_, shift_name(pair.name));
+    Linear& values = linears_.at(pair.producer);
+    Linear& reader = linears_.at(pair.consumer);
+    if (shift.defined()) {
+      values.bias = values.bias.defined() ? values.bias - shift : shift.neg();
+      reader.bias =
+          transform::bias_with_shift(reader.bias, weight(pair.consumer), for_queries(shift));
+    }
+    if (scale.defined()) {
+      divide_rows(values, scale);
+      reader.transform.column_scale = for_queries(scale);
+    }
+  }
+
+  /// Queries: W'' = W' / s, b'' = b' / s;  keys: W'' = W' s, b'' = b' s.
+  void fold_query_key(const BlockSpec& block) {
+    const at::Tensor stored = find_scale(learnables_, kQueryKeyPair);
+    if (!stored.defined()) return;
+    const std::int64_t heads = config_.num_key_value_heads;
+    const at::Tensor scale =
+        method_.qk == QkMode::kTied ? transform::spread_rotary_pairs(stored, heads) : stored;
+    divide_rows(linears_.at(block.query), for_queries(scale));
+    Linear& keys = linears_.at(block.key);
+    keys.transform.row_scale = scale;
+    if (keys.bias.defined()) keys.bias = keys.bias * scale;
+  }
+
+  static void divide_rows(Linear& linear, const at::Tensor& scale) {
+    linear.transform.row_scale = scale.reciprocal();
+    if (linear.bias.defined()) linear.bias = linear.bias / scale;
+  }
+
+  [[nodiscard]] at::Tensor for_queries(const at::Tensor& by_value_head) const {
+    return transform::repeat_heads(by_value_head, config_.num_key_value_heads,
+                                   config_.query_groups());
+  }
+
+  [[nodiscard]] EffectiveLinear quantized(const LinearSpec& spec, at::ScalarType compute) {
+    Linear& linear = linears_.at(spec.name);
+    add_clipping(spec, linear.transform);
+    return {
+        quant::fake_quant_weight(weight(spec.name), linear.transform, method_.weight).to(compute),
+        linear.bias};
+  }
+
+  void add_clipping(const LinearSpec& spec, quant::WeightTransform& transform) const {
+    if (method_.weight.identity() || method_.clip == Clip::kNone) return;
+    if (method_.clip == Clip::kRatio) {
+      const at::Tensor& w = weight(spec.name);
+      transform.clip_upper =
+          at::full({spec.out * method_.weight.groups(spec.in), 1}, method_.clip_ratio, w.options());
+      transform.clip_lower = transform.clip_upper;
+      return;
+    }
+    const at::Tensor upper = find(learnables_, upper_clip_name(spec.name));
+    const at::Tensor lower = find(learnables_, lower_clip_name(spec.name));
+    expect(upper.defined() && lower.defined(),
+           concat("clipping is learned, but ", spec.name, " has no factors"));
+    transform.clip_upper = upper.sigmoid();
+    transform.clip_lower = lower.sigmoid();
+  }
+
+  const Family& family_;
+  const ModelConfig& config_;
+  const NamedTensors& weights_;
+  const NamedTensors& learnables_;
+  const BlockMethod& method_;
+  std::map<std::string, Linear> linears_;
+};
+
+}  // namespace
+
+EffectiveBlock fold(const Family& family, const NamedTensors& weights,
+                    const NamedTensors& learnables, const BlockMethod& method,
+                    at::ScalarType compute) {
+  return Folder(family, weights, learnables, method).fold(compute);
+}
+
+}  // namespace lrq::models

@@ -1,0 +1,200 @@
+#include "src/models/learnables.h"
+
+#include <cmath>
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "src/base/check.h"
+#include "src/base/text.h"
+#include "src/quant/clipping.h"
+#include "src/transform/smoothing.h"
+
+namespace lrq::models {
+namespace {
+
+constexpr std::string_view kScale = "_smooth_scale";
+constexpr std::string_view kLogScale = "_smooth_log_scale";
+constexpr std::string_view kShift = "_smooth_shift";
+
+bool quantizes_anything(const BlockMethod& m) {
+  return !(m.weight.identity() && m.activation.identity() && m.query.identity() &&
+           m.key_value.identity());
+}
+
+/// A shift changes only ranges of activations; where those stay exact its gradient is rounding
+/// noise, which Adam would turn into full steps.
+bool shift_matters(const std::string& pair, const BlockMethod& m) {
+  const bool moves_values = pair == "out" || pair == "qkv";
+  return !m.activation.identity() || (moves_values && !m.key_value.identity());
+}
+
+const at::Tensor& statistic(const NamedTensors& statistics, Site site, std::string_view kind) {
+  const std::string name = concat(site_name(site), ".", kind);
+  const auto found = statistics.find(name);
+  expect(found != statistics.end(), concat("the start values need the statistic ", name));
+  return found->second;
+}
+
+/// Makes the start values of one block.
+class Starter {
+ public:
+  Starter(const Family& family, const NamedTensors& weights, const NamedTensors& statistics,
+          const BlockMethod& method)
+      : family_(family),
+        config_(family.config()),
+        weights_(weights),
+        statistics_(statistics),
+        method_(method) {}
+
+  [[nodiscard]] NamedTensors start() {
+    const BlockSpec& block = family_.block();
+    for (const NormPair& pair : block.norm_pairs) add_norm_pair(pair);
+    for (const ValuePair& pair : block.value_pairs) add_value_pair(pair);
+    add_query_key();
+    for (const LinearSpec& linear : block.linears) add_clipping(linear);
+    return std::move(made_);
+  }
+
+ private:
+  [[nodiscard]] const at::Tensor& weight(const std::string& linear) const {
+    return weights_.at(linear + ".weight");
+  }
+
+  void add(const std::string& name, const at::Tensor& value) {
+    const bool learns = rate_group(name, method_) != RateGroup::kFixed;
+    made_[name] = value.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true)
+                      .contiguous()
+                      .set_requires_grad(learns);
+  }
+
+  void add_scale(const std::string& pair, const at::Tensor& scale) {
+    const bool logarithm = method_.parametrization == Parametrization::kLog;
+    add(scale_name(pair, method_.parametrization), logarithm ? scale.log() : scale);
+  }
+
+  void add_norm_pair(const NormPair& pair) {
+    const at::Tensor& reader = weight(pair.statistic_of);
+    if (method_.scale != ScaleMode::kOff) {
+      switch (method_.start) {
+        case ScaleStart::kLae:
+          add_scale(pair.name, transform::lae_scale(statistic(statistics_, pair.site, "absmax")));
+          break;
+        case ScaleStart::kSmoothQuant:
+          add_scale(pair.name,
+                    transform::smoothquant_scale(statistic(statistics_, pair.site, "absmax"),
+                                                 reader, method_.alpha));
+          break;
+        case ScaleStart::kOnes:
+          add_scale(pair.name, ones(reader, reader.size(1)));
+          break;
+      }
+    }
+    if (method_.shift == ShiftMode::kLearned) {
+      add(shift_name(pair.name), at::zeros_like(ones(reader, reader.size(1))));
+    } else if (method_.shift == ShiftMode::kStatistic) {
+      add(shift_name(pair.name), statistic(statistics_, pair.site, "shift"));
+    }
+  }
+
+  void add_value_pair(const ValuePair& pair) {
+    const std::int64_t heads = config_.num_key_value_heads;
+    const std::int64_t sharing = config_.query_groups();
+    const at::Tensor& reader = weight(pair.consumer);
+    const std::int64_t length = heads * config_.head_dim;
+    if (method_.scale != ScaleMode::kOff) add_scale(pair.name, value_scale(pair, reader));
+    if (method_.shift == ShiftMode::kLearned) {
+      add(shift_name(pair.name), at::zeros_like(ones(reader, length)));
+    } else if (method_.shift == ShiftMode::kStatistic) {
+      add(shift_name(pair.name), transform::mean_over_shared_heads(
+                                     statistic(statistics_, pair.site, "shift"), heads, sharing));
+    }
+  }
+
+  /// With grouped queries a value channel serves several heads: its range and the weights that
+  /// read it are the largest over them.
+  [[nodiscard]] at::Tensor value_scale(const ValuePair& pair, const at::Tensor& reader) const {
+    const std::int64_t heads = config_.num_key_value_heads;
+    const std::int64_t sharing = config_.query_groups();
+    if (method_.start == ScaleStart::kOnes) return ones(reader, heads * config_.head_dim);
+    const at::Tensor absmax = transform::max_over_shared_heads(
+        statistic(statistics_, pair.site, "absmax"), heads, sharing);
+    if (method_.start == ScaleStart::kLae) return transform::lae_scale(absmax);
+    const at::Tensor columns =
+        transform::max_over_shared_heads(reader.abs().amax(0), heads, sharing);
+    return transform::smoothquant_scale(absmax, columns.unsqueeze(0), method_.alpha);
+  }
+
+  /// Starts at ones, so a scale that is not learned is left out.
+  void add_query_key() {
+    if (method_.scale != ScaleMode::kLearned || method_.qk == QkMode::kOff) return;
+    const std::int64_t rows = config_.num_key_value_heads * config_.head_dim;
+    add_scale(kQueryKeyPair,
+              ones(weight(family_.block().key), method_.qk == QkMode::kTied ? rows / 2 : rows));
+  }
+
+  void add_clipping(const LinearSpec& linear) {
+    if (method_.clip != Clip::kLearned || method_.weight.identity()) return;
+    for (const auto& name : {upper_clip_name(linear.name), lower_clip_name(linear.name)}) {
+      add(name, quant::initial_clip_factor(linear.out, linear.in, method_.weight,
+                                           weight(linear.name).device()));
+    }
+  }
+
+  [[nodiscard]] static at::Tensor ones(const at::Tensor& like, std::int64_t length) {
+    return at::ones({length}, like.options().dtype(at::kFloat));
+  }
+
+  const Family& family_;
+  const ModelConfig& config_;
+  const NamedTensors& weights_;
+  const NamedTensors& statistics_;
+  const BlockMethod& method_;
+  NamedTensors made_;
+};
+
+}  // namespace
+
+std::string scale_name(const std::string& pair, Parametrization parametrization) {
+  return concat(pair, parametrization == Parametrization::kLog ? kLogScale : kScale);
+}
+std::string shift_name(const std::string& pair) { return concat(pair, kShift); }
+std::string upper_clip_name(const std::string& linear) {
+  return concat(linear, ".weight_quantizer.upbound_factor");
+}
+std::string lower_clip_name(const std::string& linear) {
+  return concat(linear, ".weight_quantizer.lowbound_factor");
+}
+
+RateGroup rate_group(const std::string& learnable, const BlockMethod& method) {
+  if (learnable.find(".weight_quantizer.") != std::string::npos) {
+    const bool learns = method.clip == Clip::kLearned && !method.weight.identity();
+    return learns ? RateGroup::kClipping : RateGroup::kFixed;
+  }
+  if (!quantizes_anything(method)) return RateGroup::kFixed;
+  if (learnable.ends_with(kShift)) {
+    const std::string pair = learnable.substr(0, learnable.size() - kShift.size());
+    const bool learns = method.shift != ShiftMode::kOff && shift_matters(pair, method);
+    return learns ? RateGroup::kSmoothing : RateGroup::kFixed;
+  }
+  return method.scale == ScaleMode::kLearned ? RateGroup::kSmoothing : RateGroup::kFixed;
+}
+
+NamedTensors initial_learnables(const Family& family, const NamedTensors& weights,
+                                const NamedTensors& statistics, const BlockMethod& method) {
+  const at::NoGradGuard no_grad;
+  return Starter(family, weights, statistics, method).start();
+}
+
+void truncate_scales(NamedTensors& learnables) {
+  const at::NoGradGuard no_grad;
+  for (auto& [name, tensor] : learnables) {
+    if (name.ends_with(kScale)) {
+      tensor.copy_(transform::truncate_scale(tensor));
+    } else if (name.ends_with(kLogScale)) {
+      tensor.clamp_min_(std::log(transform::kSmallestScale));
+    }
+  }
+}
+
+}  // namespace lrq::models

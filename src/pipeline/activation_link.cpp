@@ -1,0 +1,63 @@
+#include "src/pipeline/activation_link.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+#include "src/base/check.h"
+#include "src/base/text.h"
+#include "src/pipeline/plan_check.h"
+
+namespace lrq::pipeline {
+
+InboundLink::InboundLink(dist::Transport& transport, Rank from, MessageShape shape,
+                         std::int64_t messages)
+    : transport_(transport), from_(from), shape_(shape), unposted_(messages) {}
+
+void InboundLink::post() {
+  expect(unposted_ > 0, "a receive beyond the last message of the phase");
+  --unposted_;
+  at::Tensor buffer = at::empty({shape_.samples, shape_.tokens, shape_.hidden},
+                                at::TensorOptions(shape_.device).dtype(shape_.dtype));
+  auto pending = transport_.recv(buffer, from_, "activations");
+  posted_.push_back({std::move(buffer), std::move(pending)});
+}
+
+std::vector<at::Tensor> InboundLink::take() {
+  if (posted_.empty()) post();
+  Posted message = std::move(posted_.front());
+  posted_.pop_front();
+  if (unposted_ > 0) post();  // the next one travels while this one is computed on
+  message.pending->wait();
+  std::vector<at::Tensor> samples;
+  for (std::int64_t i = 0; i < shape_.samples; ++i) {
+    // A view into a larger buffer may change the bits of a product; a whole tensor may not.
+    samples.push_back(shape_.samples == 1 ? message.buffer
+                                          : message.buffer.narrow(0, i, 1).clone());
+  }
+  return samples;
+}
+
+OutboundLink::OutboundLink(dist::Transport& transport, Rank to, MessageShape shape)
+    : transport_(transport), to_(to), shape_(shape) {}
+
+void OutboundLink::give(const std::vector<at::Tensor>& outputs) {
+  expect(static_cast<std::int64_t>(outputs.size()) == shape_.samples,
+         "a message holds one micro-batch");
+  while (in_flight_.size() >= kSendsInFlight) {
+    in_flight_.front()->wait();
+    in_flight_.pop_front();
+  }
+  const at::Tensor message =
+      (outputs.size() == 1 ? outputs.front() : at::cat(outputs)).contiguous();
+  in_flight_.push_back(transport_.send(message, to_, "activations"));
+}
+
+void OutboundLink::flush() {
+  while (!in_flight_.empty()) {
+    in_flight_.front()->wait();
+    in_flight_.pop_front();
+  }
+}
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dist/transport.h"
+
+namespace lrq::pipeline {
+
+/// Shape of what passes between two stages in one message: a micro-batch.
+struct MessageShape {
+  std::int64_t samples = 1;  ///< B
+  std::int64_t tokens = 0;   ///< T
+  std::int64_t hidden = 0;   ///< C
+  at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
+};
+
+/// Receive micro-batches from the stage before, one message ahead of the one in use.
+class InboundLink {
+ public:
+  /// messages: how many there will be in all, so that none is asked for beyond the last.
+  InboundLink(dist::Transport& transport, Rank from, MessageShape shape, std::int64_t messages);
+  /// B tensors [1, T, C], contiguous and newly allocated.
+  [[nodiscard]] std::vector<at::Tensor> take();
+
+ private:
+  void post();
+
+  dist::Transport& transport_;  // Owns: borrowed from the run
+  Rank from_;
+  MessageShape shape_;
+  std::int64_t unposted_;
+  struct Posted {
+    at::Tensor buffer;
+    std::unique_ptr<dist::Pending> pending;
+  };
+  std::deque<Posted> posted_;
+};
+
+/// Send micro-batches to the stage after; up to kSendsInFlight are under way while compute goes on.
+class OutboundLink {
+ public:
+  OutboundLink(dist::Transport& transport, Rank to, MessageShape shape);
+  void give(const std::vector<at::Tensor>& outputs);
+  /// Wait until everything has been taken over.
+  void flush();
+
+ private:
+  dist::Transport& transport_;  // Owns: borrowed from the run
+  Rank to_;
+  MessageShape shape_;
+  std::deque<std::unique_ptr<dist::Pending>> in_flight_;
+};
+
+}  // namespace lrq::pipeline

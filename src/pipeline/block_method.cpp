@@ -1,0 +1,124 @@
+#include "src/pipeline/block_method.h"
+
+namespace lrq::pipeline {
+namespace {
+
+// The enumerations of src/recipe and src/models say the same; neither folder may include the other.
+models::Clip clip_of(recipe::ClipKind clip) {
+  switch (clip) {
+    case recipe::ClipKind::kLearned: return models::Clip::kLearned;
+    case recipe::ClipKind::kNone: return models::Clip::kNone;
+    case recipe::ClipKind::kRatio: return models::Clip::kRatio;
+  }
+  return models::Clip::kNone;
+}
+
+models::ScaleStart start_of(recipe::Start start) {
+  switch (start) {
+    case recipe::Start::kLae: return models::ScaleStart::kLae;
+    case recipe::Start::kSmoothquant: return models::ScaleStart::kSmoothQuant;
+    case recipe::Start::kOnes: return models::ScaleStart::kOnes;
+  }
+  return models::ScaleStart::kOnes;
+}
+
+models::ScaleMode scale_of(recipe::Scale scale) {
+  switch (scale) {
+    case recipe::Scale::kLearned: return models::ScaleMode::kLearned;
+    case recipe::Scale::kFixed: return models::ScaleMode::kFixed;
+    case recipe::Scale::kOff: return models::ScaleMode::kOff;
+  }
+  return models::ScaleMode::kOff;
+}
+
+models::ShiftMode shift_of(recipe::Shift shift) {
+  switch (shift) {
+    case recipe::Shift::kLearned: return models::ShiftMode::kLearned;
+    case recipe::Shift::kStatistic: return models::ShiftMode::kStatistic;
+    case recipe::Shift::kOff: return models::ShiftMode::kOff;
+  }
+  return models::ShiftMode::kOff;
+}
+
+models::QkMode qk_of(recipe::Qk qk) {
+  switch (qk) {
+    case recipe::Qk::kTied: return models::QkMode::kTied;
+    case recipe::Qk::kFree: return models::QkMode::kFree;
+    case recipe::Qk::kOff: return models::QkMode::kOff;
+  }
+  return models::QkMode::kOff;
+}
+
+}  // namespace
+
+models::BlockMethod block_method(const recipe::Recipe& recipe) {
+  models::BlockMethod method;
+  const auto& weights = recipe.weights;
+  method.weight = {.bits = weights.bits,
+                   .symmetric = weights.symmetric,
+                   .zero_point = weights.zero_point,
+                   .include_zero = weights.include_zero,
+                   .group_size = weights.per == recipe::Per::kGroup ? weights.group_size : 0};
+  method.clip = clip_of(weights.clip);
+  method.clip_ratio = weights.clip_ratio;
+
+  const auto& activations = recipe.activations;
+  const int kv_bits = activations.kv_bits == 0 ? activations.bits : activations.kv_bits;
+  const auto grid = [&](int bits) {
+    return quant::Grid{.bits = bits,
+                       .symmetric = activations.symmetric,
+                       .zero_point = !activations.symmetric};
+  };
+  method.activation = grid(activations.bits);
+  method.query = grid(activations.quantize_q ? activations.bits : 16);
+  method.key_value = grid(activations.quantize_kv ? kv_bits : 16);
+
+  const auto& smoothing = recipe.smoothing;
+  method.start = start_of(smoothing.start);
+  method.alpha = smoothing.alpha;
+  method.scale = scale_of(smoothing.scale);
+  method.shift = shift_of(smoothing.shift);
+  method.qk = qk_of(smoothing.qk);
+  method.parametrization = smoothing.parametrization == recipe::Parametrization::kLog
+                               ? models::Parametrization::kLog
+                               : models::Parametrization::kAbsolute;
+  return method;
+}
+
+quant::NlcOptions nlc_options(const recipe::Recipe& recipe) {
+  quant::NlcOptions options{.absolute = recipe.loss.nlc_abs};
+  switch (recipe.loss.nlc_reduction) {
+    case recipe::NlcReduction::kTokenMeanThenLog:
+      options.reduction = quant::NlcReduction::kTokenMeanThenLog;
+      break;
+    case recipe::NlcReduction::kTokenLogThenMean:
+      options.reduction = quant::NlcReduction::kTokenLogThenMean;
+      break;
+    case recipe::NlcReduction::kFlattened:
+      options.reduction = quant::NlcReduction::kFlattened;
+      break;
+  }
+  return options;
+}
+
+at::ScalarType store_dtype(const recipe::Recipe& recipe, at::ScalarType compute) {
+  switch (recipe.train.store) {
+    case recipe::Store::kFloat32: return at::kFloat;
+    case recipe::Store::kBfloat16: return at::kBFloat16;
+    case recipe::Store::kCompute: break;
+  }
+  return compute;
+}
+
+bool learns(const recipe::Recipe& recipe) {
+  if (recipe.train.epochs == 0) return false;
+  const bool weights = recipe.weights.bits < 16;
+  const bool clipping = weights && recipe.weights.clip == recipe::ClipKind::kLearned;
+  const bool quantized = weights || recipe.activations.bits < 16 ||
+                         (recipe.activations.kv_bits > 0 && recipe.activations.kv_bits < 16);
+  const bool smoothing = quantized && (recipe.smoothing.scale == recipe::Scale::kLearned ||
+                                       recipe.smoothing.shift != recipe::Shift::kOff);
+  return clipping || smoothing;
+}
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,26 @@
+#include "src/pipeline/block_state.h"
+
+#include "src/base/text.h"
+
+namespace lrq::pipeline {
+
+io::TensorFile finished_block(BlockIndex block, const recipe::Recipe& recipe,
+                              const models::NamedTensors& learnables) {
+  io::TensorFile file{.tensors = learnables,
+                      .metadata = {{"format", "lrq-dist block 1"}, {"block", concat(block)}}};
+  for (const auto& [field, value] : recipe::fields(recipe)) {
+    file.metadata.emplace("recipe." + field, value);
+  }
+  return file;
+}
+
+io::TensorFile snapshot_of(BlockIndex block, const io::SnapshotKey& key,
+                           const models::NamedTensors& state) {
+  return {.tensors = state,
+          .metadata = {{"format", "lrq-dist snapshot 1"},
+                       {"block", concat(block)},
+                       {"wave", concat(key.wave)},
+                       {"step", concat(key.step)}}};
+}
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,241 @@
+#include "src/pipeline/block_trainer.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <limits>
+#include <utility>
+
+#include "src/base/check.h"
+#include "src/base/error.h"
+#include "src/base/text.h"
+#include "src/pipeline/block_method.h"
+#include "src/quant/loss.h"
+
+namespace lrq::pipeline {
+namespace {
+
+constexpr std::int64_t kMaskedStepsBeforeStop = 10;
+
+}  // namespace
+
+BlockTrainer::BlockTrainer(const models::Family& family, models::NamedTensors weights,
+                           const models::NamedTensors& learnables, TrainSettings settings)
+    : family_(family),
+      weights_(std::move(weights)),
+      settings_(std::move(settings)),
+      method_(block_method(settings_.recipe)),
+      sites_(models::quantizing_sites(method_)),
+      best_loss_(std::numeric_limits<double>::infinity()) {
+  const auto& train = settings_.recipe.train;
+  const auto& loss = settings_.recipe.loss;
+  if (loss.mse_r > 0.0 || loss.nlc_r > 0.0) {
+    original_ = models::plain_block(family_, weights_, settings_.compute);
+  }
+  const auto options = weights_.begin()->second.options().dtype(at::kFloat).requires_grad(false);
+  std::vector<at::Tensor> values;
+  std::vector<at::Tensor> rates;
+  for (const auto& [name, tensor] : learnables) {
+    const models::RateGroup group = models::rate_group(name, method_);
+    if (group == models::RateGroup::kFixed) continue;
+    const double rate = group == models::RateGroup::kSmoothing ? train.let_lr : train.lwc_lr;
+    values.push_back(tensor.detach().to(options).reshape({-1}));
+    rates.push_back(at::full({tensor.numel()}, rate, options));
+  }
+  flat_ = values.empty() ? at::empty({0}, options) : at::cat(values);
+  std::int64_t offset = 0;
+  for (const auto& [name, tensor] : learnables) {
+    if (models::rate_group(name, method_) == models::RateGroup::kFixed) {
+      learnables_.emplace(name, tensor.detach().to(options).clone());
+      continue;
+    }
+    at::Tensor leaf = flat_.narrow(0, offset, tensor.numel()).view(tensor.sizes()).detach();
+    leaf.set_requires_grad(true);
+    offset += tensor.numel();
+    leaves_.push_back(leaf);
+    learnables_.emplace(name, leaf);
+  }
+  if (!leaves_.empty()) optimizer_.emplace(flat_, at::cat(rates), train.wd);
+  sums_ = at::zeros({4}, options.dtype(at::kDouble));
+  counters_ = at::zeros({3}, options.dtype(at::kLong));
+  best_ = flat_.clone();
+}
+
+models::EffectiveBlock BlockTrainer::fold_now() {
+  models::truncate_scales(learnables_);
+  return models::fold(family_, weights_, learnables_, method_, settings_.compute);
+}
+
+at::Tensor BlockTrainer::forward(const models::EffectiveBlock& block, const at::Tensor& input) {
+  return family_.forward(block, input, sites_);
+}
+
+std::pair<at::Tensor, at::Tensor> BlockTrainer::losses(const at::Tensor& output,
+                                                       const at::Tensor& target,
+                                                       const at::Tensor& input) {
+  const auto& weight = settings_.recipe.loss;
+  const auto nlc = nlc_options(settings_.recipe);
+  const at::Tensor mse_p = quant::mse_loss(output, target);
+  const at::Tensor nlc_p = quant::nlc_loss(output, target, nlc);
+  at::Tensor loss = mse_p * weight.mse_p + nlc_p * weight.nlc_p;
+  if (original_) {
+    at::Tensor homologous;
+    {
+      const c10::NoGradGuard no_grad;
+      homologous = family_.forward(*original_, input, models::plain_sites());
+    }
+    if (weight.mse_r > 0.0) loss = loss + quant::mse_loss(output, homologous) * weight.mse_r;
+    if (weight.nlc_r > 0.0) loss = loss + quant::nlc_loss(output, homologous, nlc) * weight.nlc_r;
+  }
+  const at::Tensor values = at::stack({loss.detach(), mse_p.detach(), nlc_p.detach()});
+  return {loss, values.to(at::kDouble)};
+}
+
+BlockTrainer::SampleLoss BlockTrainer::learn_samples(const models::EffectiveBlock& block,
+                                                     std::span<const at::Tensor> inputs,
+                                                     std::span<const at::Tensor> targets,
+                                                     std::span<at::Tensor> outputs, bool last) {
+  if (inputs.size() > 1) {
+    // Halves first, so that a replica with 1/R of the samples owns one subtree.
+    const std::size_t half = (inputs.size() + 1) / 2;
+    SampleLoss left = learn_samples(block, inputs.first(half), targets.first(half),
+                                    outputs.first(half), false);
+    const SampleLoss right = learn_samples(block, inputs.subspan(half), targets.subspan(half),
+                                           outputs.subspan(half), last);
+    left.values = left.values + right.values;
+    if (left.gradient.defined()) left.gradient = left.gradient + right.gradient;
+    return left;
+  }
+  const at::Tensor output = forward(block, inputs.front());
+  const auto [loss, values] = losses(output, targets.front(), inputs.front());
+  outputs.front() = output.detach().to(settings_.store);
+  if (leaves_.empty() || stopped_) return {.values = values, .gradient = {}};
+  // The folded weights serve every sample of the micro-batch; their graph goes with the last one.
+  const auto gradients = torch::autograd::grad({loss}, leaves_, {}, /*retain_graph=*/!last,
+                                               /*create_graph=*/false, /*allow_unused=*/true);
+  std::vector<at::Tensor> parts;
+  parts.reserve(leaves_.size());
+  for (std::size_t i = 0; i < leaves_.size(); ++i) {
+    parts.push_back(gradients[i].defined() ? gradients[i].reshape({-1})
+                                           : at::zeros_like(leaves_[i]).reshape({-1}));
+  }
+  return {.values = values, .gradient = at::cat(parts)};
+}
+
+void BlockTrainer::apply(const SampleLoss& sum, std::int64_t samples) {
+  const c10::NoGradGuard no_grad;
+  const at::Tensor values = sum.values / static_cast<double>(samples);
+  const at::Tensor finite = values[0].isfinite();
+  const at::Tensor counted = at::cat({values, at::ones({1}, values.options())});
+  sums_.add_(at::where(finite, counted, at::zeros_like(counted)));
+  const at::Tensor masked = finite.logical_not().to(at::kLong);
+  const at::Tensor in_a_row = (counters_[1] + 1) * masked;
+  counters_.copy_(
+      at::stack({counters_[0] + masked, in_a_row, at::maximum(counters_[2], in_a_row)}));
+  if (sum.gradient.defined()) {
+    optimizer_->step(sum.gradient / static_cast<double>(samples), finite, rate_factor());
+  }
+}
+
+double BlockTrainer::rate_factor() const {
+  if (settings_.recipe.train.lr_schedule == recipe::LrSchedule::kConstant) return 1.0;
+  return 1.0 - static_cast<double>(steps_done_) / static_cast<double>(settings_.steps);
+}
+
+std::vector<at::Tensor> BlockTrainer::step(std::span<const at::Tensor> inputs,
+                                           std::span<const at::Tensor> targets,
+                                           Emit emit_outputs) {
+  expect(!inputs.empty() && inputs.size() == targets.size(), "one target for each input");
+  std::vector<at::Tensor> outputs(inputs.size());
+  {
+    const models::EffectiveBlock block = fold_now();
+    apply(learn_samples(block, inputs, targets, outputs, true),
+          static_cast<std::int64_t>(inputs.size()));
+  }
+  ++steps_done_;
+  if (emit_outputs == Emit::kNo) return {};
+  if (settings_.recipe.train.emit == recipe::Emit::kPost) {
+    const c10::NoGradGuard no_grad;
+    const models::EffectiveBlock block = fold_now();
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      outputs[i] = forward(block, inputs[i]).to(settings_.store);
+    }
+  }
+  return outputs;
+}
+
+LossSummary BlockTrainer::end_epoch() {
+  const c10::NoGradGuard no_grad;
+  const at::Tensor sums = sums_.cpu();
+  const at::Tensor counters = counters_.cpu();
+  const double* sum = sums.const_data_ptr<double>();
+  const std::int64_t* counter = counters.const_data_ptr<std::int64_t>();
+  LossSummary summary;
+  summary.steps = static_cast<std::int64_t>(sum[3]);
+  summary.masked = counter[0];
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  summary.loss = summary.steps > 0 ? sum[0] / sum[3] : nan;
+  summary.mse = summary.steps > 0 ? sum[1] / sum[3] : nan;
+  summary.nlc = summary.steps > 0 ? sum[2] / sum[3] : nan;
+  const std::int64_t longest = counter[2];
+  if (summary.masked > 0 && settings_.recipe.train.nonfinite == recipe::Nonfinite::kStop) {
+    throw NumericError({.what = concat("the loss was not finite in ", summary.masked, " of ",
+                                       summary.masked + summary.steps, " steps"),
+                        .where = "recipe field train.nonfinite = \"stop\"",
+                        .fix = "lower let_lr and lwc_lr, or use train.nonfinite = \"restore\""});
+  }
+  if (summary.steps > 0 && summary.loss < best_loss_) {
+    best_loss_ = summary.loss;
+    best_.copy_(flat_);
+  }
+  if (longest >= kMaskedStepsBeforeStop && !stopped_) {
+    flat_.copy_(best_);
+    stopped_ = true;
+  }
+  summary.stopped = stopped_;
+  sums_.zero_();
+  // Steps masked in a row go on counting over the boundary between two epochs.
+  counters_.copy_(at::stack({at::zeros_like(counters_[0]), counters_[1], counters_[1]}));
+  return summary;
+}
+
+models::NamedTensors BlockTrainer::learnables() const {
+  models::NamedTensors copies;
+  for (const auto& [name, tensor] : learnables_) copies.emplace(name, tensor.detach().clone());
+  return copies;
+}
+
+models::NamedTensors BlockTrainer::state() const {
+  models::NamedTensors state;
+  for (const auto& [name, tensor] : learnables()) state.emplace("learnable." + name, tensor);
+  if (optimizer_) {
+    state.emplace("adamw.first", optimizer_->first_moment().clone());
+    state.emplace("adamw.second", optimizer_->second_moment().clone());
+    state.emplace("adamw.steps", optimizer_->steps().clone());
+  }
+  state.emplace("loss.sums", sums_.clone());
+  state.emplace("loss.counters", counters_.clone());
+  state.emplace("best.parameters", best_.clone());
+  state.emplace("best.loss", at::full({}, best_loss_, sums_.options()));
+  state.emplace("progress", at::stack({at::full({}, stopped_ ? 1 : 0, counters_.options()),
+                                       at::full({}, steps_done_, counters_.options())}));
+  return state;
+}
+
+void BlockTrainer::restore(const models::NamedTensors& state) {
+  const c10::NoGradGuard no_grad;
+  for (auto& [name, tensor] : learnables_) tensor.copy_(state.at("learnable." + name));
+  if (optimizer_) {
+    optimizer_->restore(state.at("adamw.first"), state.at("adamw.second"),
+                        state.at("adamw.steps"));
+  }
+  sums_.copy_(state.at("loss.sums"));
+  counters_.copy_(state.at("loss.counters"));
+  best_.copy_(state.at("best.parameters"));
+  best_loss_ = state.at("best.loss").item<double>();
+  stopped_ = state.at("progress")[0].item<std::int64_t>() != 0;
+  steps_done_ = state.at("progress")[1].item<std::int64_t>();
+}
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,263 @@
+#include "src/pipeline/calibration.h"
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <optional>
+#include <sstream>
+
+#include "dist/collectives.h"
+#include "io/activation_store.h"
+#include "io/token_file.h"
+#include "src/base/check.h"
+#include "src/base/error.h"
+#include "src/base/log.h"
+#include "src/base/process.h"
+#include "src/base/text.h"
+#include "src/pipeline/block_method.h"
+#include "src/pipeline/freezing.h"
+#include "src/pipeline/full_precision_chain.h"
+#include "src/pipeline/resume.h"
+#include "src/pipeline/run_context.h"
+#include "src/pipeline/run_log.h"
+#include "src/pipeline/run_setup.h"
+#include "src/pipeline/wave_learning.h"
+
+namespace lrq::pipeline {
+namespace {
+
+std::vector<BlockRange> waves_of(const CalibrationRequest& request, int blocks) {
+  const auto& train = request.recipe.train;
+  // Blocks that see only the full-precision chain need not wait for each other.
+  const bool independent = train.schedule == recipe::Schedule::kIndependent;
+  return waves_of(blocks, independent ? blocks : train.wave);
+}
+
+std::string to_text(const ResumePoint& point) {
+  return concat(point.redo_chain, ' ', point.freeze_from, ' ', point.learn_wave, ' ',
+                point.first_step, ' ', point.nothing_left);
+}
+
+ResumePoint resume_point_from(const std::string& text) {
+  ResumePoint point;
+  std::istringstream in(text);
+  in >> point.redo_chain >> point.freeze_from >> point.learn_wave >> point.first_step >>
+      point.nothing_left;
+  expect(!in.fail(), "rank 0 tells where to go on");
+  return point;
+}
+
+/// The whole job on one rank, in the order of its phases.
+class Calibration {
+ public:
+  Calibration(dist::Transport& transport, io::FileSystem& files, const ModelSource& model,
+              const CalibrationRequest& request)
+      : transport_(transport),
+        files_(files),
+        model_(model),
+        request_(request),
+        store_dtype_(store_dtype(request.recipe, request.compute)),
+        waves_(waves_of(request, model.blocks())),
+        activations_(files, request.run,
+                     {.tokens = request.tokens,
+                      .hidden = model.config().hidden_size,
+                      .dtype = store_dtype_}),
+        states_(files, request.run),
+        log_(files, request.run,
+             transport.rank().value == 0 ? RunLog::Speaker::kYes : RunLog::Speaker::kNo),
+        context_{.transport = transport,
+                 .files = files,
+                 .model = model,
+                 .recipe = request.recipe,
+                 .activations = activations_,
+                 .states = states_,
+                 .log = log_,
+                 .run = request.run,
+                 .samples = request.samples,
+                 .tokens = request.tokens,
+                 .compute = request.compute,
+                 .store = store_dtype_,
+                 .device = request.device} {}
+
+  CalibrationResult run() {
+    const Stopwatch watch;
+    CalibrationResult result;
+    const ResumePoint point = set_up();
+    if (!point.nothing_left) {
+      if (point.redo_chain) {
+        run_full_precision_chain(context_, tokens_);
+        if (first_rank()) activations_.write_master(request_.samples);
+      }
+      const Stopwatch learning;
+      result.block_steps = run_waves(point);
+      result.learning_seconds = learning.seconds();
+    }
+    log_.finish();
+    result.seconds = watch.seconds();
+    gather_usage(result);
+    return result;
+  }
+
+ private:
+  [[nodiscard]] bool first_rank() const { return transport_.rank().value == 0; }
+  [[nodiscard]] std::int64_t steps_per_block() const {
+    return learns(request_.recipe) ? request_.recipe.train.epochs * context_.micro_batches() : 0;
+  }
+
+  /// Rank 0 looks at the run directory, everybody learns where to begin.
+  ResumePoint set_up() {
+    std::string plan;
+    if (first_rank()) {
+      lock_.emplace(request_.run);
+      model_.check();
+      tokens_ = calibration_tokens(request_, model_);
+      plan = to_text(open_run());
+      warn_of_idle_ranks();
+    }
+    return resume_point_from(
+        dist::broadcast_text(transport_, plan, Rank{0}, "where to begin"));
+  }
+
+  ResumePoint open_run() {
+    manifest_ = manifest_of(request_, model_, tokens_, transport_.size(), transport_.name());
+    const auto found = io::load_manifest(files_, request_.run);
+    if (!found) {
+      io::write_token_file(files_, request_.run / "tokens.h5", tokens_);
+      io::save_manifest(files_, request_.run, manifest_);
+      return {.redo_chain = true};
+    }
+    if (!request_.resume) {
+      throw UsageError({.what = "the run directory holds a run already",
+                        .where = (request_.run / "run.json").string(),
+                        .fix = "add --resume to go on with it, or name another with --run"});
+    }
+    check_same_run(*found, manifest_, request_);
+    manifest_.cut = found->cut;
+    manifest_.finished = found->finished;
+    const ResumePoint point = find_resume_point(facts());
+    log_event(LogLevel::kInfo, "resume",
+              concat("wave=", point.learn_wave, " step=", point.first_step,
+                     " chain=", point.redo_chain ? "again" : "whole",
+                     point.nothing_left ? " finished=yes" : ""));
+    return point;
+  }
+
+  [[nodiscard]] RunFacts facts() {
+    return {.waves = static_cast<int>(waves_.size()),
+            .chain_complete = full_precision_chain_complete(context_),
+            .finished = manifest_.finished,
+            .cut = manifest_.cut,
+            .blocks_complete =
+                [this](int wave) {
+                  return all_blocks(wave, [this](BlockIndex b) { return states_.has_block(b); });
+                },
+            .inputs_complete =
+                [this](int wave) {
+                  return activations_.complete(wave_input(range(wave).first), request_.samples);
+                },
+            .snapshot_complete =
+                [this](const io::SnapshotKey& key) {
+                  return all_blocks(key.wave, [&](BlockIndex b) {
+                    return states_.has_snapshot(key, b);
+                  });
+                }};
+  }
+
+  [[nodiscard]] BlockRange range(int wave) const {
+    return waves_.at(static_cast<std::size_t>(wave));
+  }
+
+  template <typename Test>
+  [[nodiscard]] bool all_blocks(int wave, const Test& test) const {
+    for (int block = range(wave).first; block < range(wave).last; ++block) {
+      if (!test(BlockIndex{block})) return false;
+    }
+    return true;
+  }
+
+  void warn_of_idle_ranks() const {
+    const int width = waves_.front().size();
+    if (steps_per_block() == 0 || transport_.size() <= width) return;
+    log_event(LogLevel::kWarning, "idle_ranks",
+              concat("learning=", width, " waiting=", transport_.size() - width,
+                     " hint=\"--wave ", transport_.size(), " would occupy all ranks\""));
+  }
+
+  std::int64_t run_waves(const ResumePoint& point) {
+    const int waves = static_cast<int>(waves_.size());
+    const std::int64_t steps = steps_per_block();
+    std::int64_t to_do = 0;
+    for (int wave = point.learn_wave; wave < waves; ++wave) {
+      to_do += range(wave).size() * (steps - (wave == point.learn_wave ? point.first_step : 0));
+    }
+    log_.start(to_do, request_.recipe.train.batch_size * request_.tokens);
+    for (int wave = point.freeze_from; wave < waves; ++wave) {
+      if (wave >= point.learn_wave) {
+        learn_wave(context_, {.wave = wave,
+                              .blocks = range(wave),
+                              .first_step = wave == point.learn_wave ? point.first_step : 0,
+                              .steps = steps,
+                              .cut_every = request_.cut_every > 0 ? request_.cut_every
+                                                                  : context_.micro_batches(),
+                              .name_cut = [this](const io::SnapshotKey& key) { name_cut(key); }});
+      }
+      freeze_wave(context_, wave, range(wave), wave + 1 < waves);
+      if (first_rank()) leave_wave(wave);
+    }
+    return to_do;
+  }
+
+  /// Every rank's snapshot is durable: from now on it is the one a resume uses.
+  void name_cut(const io::SnapshotKey& key) {
+    manifest_.cut = key;
+    io::save_manifest(files_, request_.run, manifest_);
+    states_.remove_snapshots_except(key);
+  }
+
+  /// The next wave's inputs are sealed: what only this wave needed can go.
+  void leave_wave(int wave) {
+    const int next = wave + 1;
+    manifest_.cut = io::SnapshotKey{next, 0};
+    manifest_.finished = next == static_cast<int>(waves_.size());
+    if (manifest_.finished) manifest_.cut.reset();
+    io::save_manifest(files_, request_.run, manifest_);
+    states_.remove_snapshots_except(std::nullopt);
+    if (range(wave).first > 0) activations_.remove(wave_input(range(wave).first));
+    activations_.write_master(request_.samples);
+  }
+
+  void gather_usage(CalibrationResult& result) {
+    const at::Tensor mine = at::tensor(
+        {static_cast<double>(peak_memory_bytes()),
+         std::chrono::duration<double>(transport_.waited()).count()},
+        at::kDouble);
+    for (const at::Tensor& usage : dist::gather(transport_, mine, Rank{0}, "usage")) {
+      result.peak_memory_bytes.push_back(static_cast<std::uint64_t>(usage[0].item<double>()));
+      result.waited_seconds.push_back(usage[1].item<double>());
+    }
+  }
+
+  dist::Transport& transport_;
+  io::FileSystem& files_;
+  const ModelSource& model_;
+  const CalibrationRequest& request_;
+  at::ScalarType store_dtype_;
+  std::vector<BlockRange> waves_;
+  io::ActivationStore activations_;
+  io::BlockStateStore states_;
+  RunLog log_;
+  RunContext context_;
+  std::optional<io::RunLock> lock_;  // rank 0
+  io::RunManifest manifest_;         // rank 0
+  at::Tensor tokens_;                // rank 0
+};
+
+}  // namespace
+
+CalibrationResult calibrate(dist::Transport& transport, io::FileSystem& files,
+                            const ModelSource& model, const CalibrationRequest& request) {
+  check_request(request, model.config(), transport.size());
+  return Calibration(transport, files, model, request).run();
+}
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "src/pipeline/run_context.h"
+
+namespace lrq::pipeline {
+
+/// Run the original model over all samples once, its blocks spread over all ranks, samples streaming
+/// through them: every boundary goes to a sealed shard (the targets of learning), the channel
+/// statistics of every block to its file.  Collective: every rank calls it.
+/// tokens [N, T] int32: read on rank 0 only.
+void run_full_precision_chain(const RunContext& context, const at::Tensor& tokens);
+
+/// True if every boundary and every statistics file is there and whole.  Rank 0.
+[[nodiscard]] bool full_precision_chain_complete(const RunContext& context);
+
+}  // namespace lrq::pipeline

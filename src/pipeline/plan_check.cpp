@@ -1,0 +1,186 @@
+#include "src/pipeline/plan_check.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "src/base/error.h"
+#include "src/base/text.h"
+
+namespace lrq::pipeline {
+namespace {
+
+[[noreturn]] void fault(const std::string& what) {
+  throw BugError({.what = concat("a plan that cannot run: ", what),
+                  .where = "pipeline schedule",
+                  .fix = "this is a bug of lrq-dist: please report it with the command line"});
+}
+
+double cost_of(const std::vector<double>& costs, std::size_t rank) {
+  return costs.empty() ? 0.0 : costs[std::min(rank, costs.size() - 1)];
+}
+
+struct Message {
+  std::int64_t index = 0;
+  double ready = 0.0;
+};
+
+/// What one rank has sent to another, and when each message was taken.
+struct Channel {
+  std::vector<Message> sent;
+  std::vector<double> taken;
+};
+
+class Player {
+ public:
+  Player(const Plan& plan, const Costs& costs) : plan_(plan), costs_(costs) {
+    const std::size_t ranks = plan.ranks.size();
+    clock_.assign(ranks, 0.0);
+    next_action_.assign(ranks, 0);
+    last_work_.assign(ranks, -1);
+    result_.busy.assign(ranks, 0.0);
+    result_.messages.assign(ranks, 0);
+  }
+
+  Simulation play() {
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (std::size_t rank = 0; rank < plan_.ranks.size(); ++rank) {
+        while (next_action_[rank] < plan_.ranks[rank].size() && advance(rank)) {
+          ++next_action_[rank];
+          moved = true;
+        }
+      }
+    }
+    check_all_done();
+    result_.seconds = *std::max_element(clock_.begin(), clock_.end());
+    return result_;
+  }
+
+ private:
+  /// Do the rank's next action if it can be done now; false if it must wait.
+  bool advance(std::size_t rank) {
+    const Action action = plan_.ranks[rank][next_action_[rank]];
+    switch (action.op) {
+      case Op::kReceive:
+        return take(channel(plan_.previous[rank], rank, action), rank, action);
+      case Op::kSend:
+        return send(channel(static_cast<int>(rank), plan_.next[rank], action), rank, action);
+      case Op::kReport:
+        reports_[{static_cast<int>(rank), 0}].sent.push_back({action.index, clock_[rank]});
+        return true;
+      case Op::kCollect:
+        return collect(rank, action);
+      case Op::kTrain:
+        work(rank, action, cost_of(costs_.train, rank));
+        return true;
+      case Op::kForward:
+        work(rank, action, cost_of(costs_.forward, rank));
+        return true;
+      case Op::kCut:
+        clock_[rank] += costs_.cut;
+        result_.busy[rank] += costs_.cut;
+        return true;
+    }
+    fault("an unknown action");
+  }
+
+  Channel& channel(int from, std::size_t to, const Action& action) {
+    return channel(from, static_cast<int>(to), action);
+  }
+  Channel& channel(int from, int to, const Action& action) {
+    if (from < 0 || to < 0) fault(concat(to_text({action}), " on a rank without that neighbour"));
+    return channels_[{from, to}];
+  }
+
+  void work(std::size_t rank, const Action& action, double seconds) {
+    if (action.index <= last_work_[rank]) {
+      fault(concat("rank ", rank, " does ", to_text({action}), " after ", last_work_[rank]));
+    }
+    last_work_[rank] = action.index;
+    clock_[rank] += seconds;
+    result_.busy[rank] += seconds;
+  }
+
+  bool send(Channel& channel, std::size_t rank, const Action& action) {
+    const std::size_t out = channel.sent.size();
+    if (out >= kSendsInFlight) {
+      if (channel.taken.size() + kSendsInFlight <= out) return false;
+      clock_[rank] = std::max(clock_[rank], channel.taken[out - kSendsInFlight]);
+    }
+    channel.sent.push_back({action.index, clock_[rank] + costs_.transfer});
+    return true;
+  }
+
+  bool take(Channel& channel, std::size_t rank, const Action& action) {
+    const std::size_t number = channel.taken.size();
+    if (number >= channel.sent.size()) return false;
+    const Message& message = channel.sent[number];
+    if (message.index != action.index) {
+      fault(concat("rank ", rank, " expects ", action.index, " and is sent ", message.index));
+    }
+    clock_[rank] = std::max(clock_[rank], message.ready);
+    channel.taken.push_back(clock_[rank]);
+    ++result_.messages[rank];
+    return true;
+  }
+
+  bool collect(std::size_t rank, const Action& action) {
+    if (rank != 0) fault(concat("rank ", rank, " collects reports; only rank 0 may"));
+    std::vector<Channel*> sources;
+    for (std::size_t other = 1; other < plan_.ranks.size(); ++other) {
+      const auto& list = plan_.ranks[other];
+      if (std::find(list.begin(), list.end(), Action{Op::kReport, action.index}) == list.end()) {
+        continue;
+      }
+      Channel& channel = reports_[{static_cast<int>(other), 0}];
+      if (channel.taken.size() >= channel.sent.size()) return false;
+      sources.push_back(&channel);
+    }
+    for (Channel* channel : sources) take(*channel, rank, action);
+    return true;
+  }
+
+  void check_all_done() const {
+    std::string stuck;
+    for (std::size_t rank = 0; rank < plan_.ranks.size(); ++rank) {
+      if (next_action_[rank] == plan_.ranks[rank].size()) continue;
+      stuck += concat(stuck.empty() ? "" : ", ", "rank ", rank, " at ",
+                      to_text({plan_.ranks[rank][next_action_[rank]]}));
+    }
+    if (!stuck.empty()) fault(concat("ranks wait for each other: ", stuck));
+    for (const auto* kind : {&channels_, &reports_}) {
+      for (const auto& [ranks, channel] : *kind) {
+        if (channel.taken.size() == channel.sent.size()) continue;
+        fault(concat("rank ", ranks.first, " sends ", channel.sent[channel.taken.size()].index,
+                     " to rank ", ranks.second, ", which never takes it"));
+      }
+    }
+  }
+
+  const Plan& plan_;
+  const Costs& costs_;
+  std::vector<double> clock_;
+  std::vector<std::size_t> next_action_;
+  std::vector<std::int64_t> last_work_;
+  std::map<std::pair<int, int>, Channel> channels_;
+  std::map<std::pair<int, int>, Channel> reports_;
+  Simulation result_;
+};
+
+}  // namespace
+
+double Simulation::utilisation() const {
+  double sum = 0.0;
+  int active = 0;
+  for (const double time : busy) {
+    if (time <= 0.0) continue;
+    sum += time;
+    ++active;
+  }
+  return active == 0 || seconds <= 0.0 ? 0.0 : sum / (seconds * active);
+}
+
+Simulation simulate(const Plan& plan, const Costs& costs) { return Player(plan, costs).play(); }
+
+}  // namespace lrq::pipeline

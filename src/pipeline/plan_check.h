@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "src/pipeline/schedule.h"
+
+namespace lrq::pipeline {
+
+/// Sends that a rank may have under way before it waits for the oldest: double buffering.
+inline constexpr int kSendsInFlight = 2;
+
+/// Seconds that actions take, per rank; a list shorter than the ranks repeats its last entry.
+struct Costs {
+  std::vector<double> train = {1.0};
+  std::vector<double> forward = {1.0};
+  double transfer = 0.0;  ///< from a send to the moment its message can be taken
+  double cut = 0.0;
+};
+
+struct Simulation {
+  double seconds = 0.0;                ///< until the last rank is done
+  std::vector<double> busy;            ///< per rank: time in kTrain, kForward, kCut
+  std::vector<std::int64_t> messages;  ///< per rank: receives
+  /// Mean over the ranks that have any action of busy / seconds.
+  [[nodiscard]] double utilisation() const;
+};
+
+/// Prove a plan before a run, or throw BugError with the first fault: a receive without its send (or
+/// the reverse), another order on the two sides, a step that a rank does twice or out of order, a
+/// report nobody collects, or ranks that wait for each other (each with its next action).
+/// Then play it with the costs and say how long it takes.
+Simulation simulate(const Plan& plan, const Costs& costs = {});
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+
+#include "dist/transport.h"
+#include "io/activation_store.h"
+#include "io/block_state_store.h"
+#include "io/file_system.h"
+#include "src/pipeline/model_source.h"
+#include "src/recipe/recipe.h"
+
+namespace lrq::pipeline {
+
+class RunLog;
+
+/// What every phase of a calibration works with.  All references are borrowed from calibrate() for
+/// the life of the run; nothing here changes after set-up.
+struct RunContext {
+  dist::Transport& transport;
+  io::FileSystem& files;
+  const ModelSource& model;
+  const recipe::Recipe& recipe;
+  io::ActivationStore& activations;
+  io::BlockStateStore& states;
+  RunLog& log;
+  std::filesystem::path run;
+  std::int64_t samples = 0;  ///< N
+  std::int64_t tokens = 0;   ///< T
+  at::ScalarType compute = at::kFloat;
+  at::ScalarType store = at::kFloat;
+  at::Device device = at::kCPU;
+
+  [[nodiscard]] int ranks() const { return transport.size(); }
+  [[nodiscard]] int rank() const { return transport.rank().value; }
+  [[nodiscard]] std::int64_t hidden() const { return model.config().hidden_size; }
+  /// M: micro-batches in an epoch; samples beyond M * B are not learned from.
+  [[nodiscard]] std::int64_t micro_batches() const { return samples / recipe.train.batch_size; }
+};
+
+}  // namespace lrq::pipeline

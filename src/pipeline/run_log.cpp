@@ -1,0 +1,122 @@
+#include "src/pipeline/run_log.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "src/base/log.h"
+#include "src/base/text.h"
+
+namespace lrq::pipeline {
+
+using nlohmann::ordered_json;
+
+RunLog::RunLog(io::FileSystem& files, std::filesystem::path run, Speaker speaker)
+    : files_(files),
+      path_(std::move(run) / "metrics.jsonl"),
+      speaks_(speaker == Speaker::kYes),
+      terminal_(speaks_ && isatty(STDERR_FILENO) != 0) {}
+
+void RunLog::write_line(const std::string& json) { files_.append(path_, json + "\n"); }
+
+void RunLog::show_progress(const std::string& text) {
+  if (!terminal_ || !log_enabled(LogLevel::kInfo)) return;
+  std::fprintf(stderr, "\r\033[K%s", text.c_str());
+  std::fflush(stderr);
+}
+
+void RunLog::start(std::int64_t total_steps, std::int64_t tokens_per_step) {
+  total_steps_ = total_steps;
+  done_steps_ = 0;
+  tokens_per_step_ = tokens_per_step;
+  since_start_ = Stopwatch();
+}
+
+void RunLog::phase(const std::string& name, const std::string& detail) {
+  if (!speaks_) return;
+  if (terminal_) {
+    show_progress(concat(name, " ", detail));
+  } else {
+    log_event(LogLevel::kInfo, name, detail);
+  }
+}
+
+void RunLog::epoch(int wave, std::int64_t epoch, std::int64_t epochs,
+                   const std::vector<BlockEpoch>& blocks, std::int64_t steps_per_block) {
+  if (!speaks_) return;
+  done_steps_ += steps_per_block * static_cast<std::int64_t>(blocks.size());
+  const double elapsed = since_start_.seconds();
+  const double rate = static_cast<double>(done_steps_) / elapsed;
+  const double left = static_cast<double>(total_steps_ - done_steps_) / rate;
+  for (const BlockEpoch& entry : blocks) {
+    const LossSummary& loss = entry.losses;
+    const double tokens =
+        static_cast<double>((loss.steps + loss.masked) * tokens_per_step_) / entry.seconds;
+    write_line(ordered_json{{"event", "epoch"},
+                            {"wave", wave},
+                            {"block", entry.block.value},
+                            {"epoch", epoch},
+                            {"loss", loss.loss},
+                            {"mse", loss.mse},
+                            {"nlc", loss.nlc},
+                            {"masked", loss.masked},
+                            {"stopped", loss.stopped},
+                            {"seconds", entry.seconds},
+                            {"tokens_per_second", tokens}}
+                   .dump());
+    const std::string fields = concat("wave=", wave, " block=", entry.block, " epoch=", epoch, "/",
+                                      epochs, " loss=", loss.loss, " mse=", loss.mse,
+                                      " nlc=", loss.nlc, " tokens_per_s=", std::int64_t(tokens),
+                                      " s=", entry.seconds);
+    if (loss.masked > 0) {
+      if (terminal_) show_progress("");
+      log_event(LogLevel::kWarning, "nonfinite_loss",
+                concat("block=", entry.block, " epoch=", epoch, " masked=", loss.masked,
+                       loss.stopped ? " stopped=yes best_epoch=restored" : ""));
+    }
+    if (!terminal_) {
+      log_event(LogLevel::kInfo, "epoch", concat(fields, " left=", std::int64_t(left), "s"));
+    }
+  }
+  if (!blocks.empty()) {
+    const double tokens = rate * static_cast<double>(tokens_per_step_);
+    show_progress(concat("wave ", wave, "  block ", blocks.front().block, "-",
+                         blocks.back().block, "  epoch ", epoch, "/", epochs, "  loss ",
+                         blocks.back().losses.loss, "  ", std::int64_t(tokens),
+                         " tokens/s  left ", format_seconds(left)));
+  }
+}
+
+void RunLog::frozen(int wave, const std::vector<FrozenBlock>& blocks) {
+  if (!speaks_) return;
+  for (const FrozenBlock& entry : blocks) {
+    write_line(ordered_json{{"event", "frozen"},
+                            {"wave", wave},
+                            {"block", entry.block.value},
+                            {"mse", entry.mse_mean},
+                            {"mse_median", entry.mse_median},
+                            {"nlc", entry.nlc_mean},
+                            {"nlc_median", entry.nlc_median}}
+                   .dump());
+    if (!terminal_) {
+      log_event(LogLevel::kInfo, "frozen",
+                concat("wave=", wave, " block=", entry.block, " propagated_nlc=", entry.nlc_mean,
+                       " median=", entry.nlc_median, " propagated_mse=", entry.mse_mean));
+    }
+  }
+}
+
+void RunLog::waited(int wave, const std::vector<double>& seconds_waited, double seconds) {
+  if (!speaks_) return;
+  write_line(ordered_json{{"event", "waited"},
+                          {"wave", wave},
+                          {"seconds", seconds},
+                          {"waited_seconds", seconds_waited}}
+                 .dump());
+}
+
+void RunLog::finish() { show_progress(""); }
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "io/file_system.h"
+#include "src/base/ids.h"
+#include "src/base/process.h"
+#include "src/pipeline/block_trainer.h"
+
+namespace lrq::pipeline {
+
+/// What one block did in one epoch, as rank 0 learns it from a report.
+struct BlockEpoch {
+  BlockIndex block;
+  LossSummary losses;
+  double seconds = 0.0;  ///< computing on this block
+};
+
+/// What one frozen block's propagated output is off by, over the samples.
+struct FrozenBlock {
+  BlockIndex block;
+  double mse_mean = 0.0;
+  double mse_median = 0.0;
+  double nlc_mean = 0.0;
+  double nlc_median = 0.0;
+};
+
+/// Tell what a run does: lines of metrics.jsonl, one event line on stderr for each, and on a terminal
+/// one line that is written over, with the time left over all ranks.  Rank 0 only; silent elsewhere.
+class RunLog {
+ public:
+  enum class Speaker { kYes, kNo };
+  RunLog(io::FileSystem& files, std::filesystem::path run, Speaker speaker);
+
+  /// total_steps: block steps of the whole run that are still to do.
+  void start(std::int64_t total_steps, std::int64_t tokens_per_step);
+  void phase(const std::string& name, const std::string& detail);
+  void epoch(int wave, std::int64_t epoch, std::int64_t epochs,
+             const std::vector<BlockEpoch>& blocks, std::int64_t steps_per_block);
+  void frozen(int wave, const std::vector<FrozenBlock>& blocks);
+  void waited(int wave, const std::vector<double>& seconds_waited, double seconds);
+  void finish();
+
+ private:
+  void write_line(const std::string& json);
+  void show_progress(const std::string& text);
+
+  io::FileSystem& files_;  // Owns: borrowed from calibrate()
+  std::filesystem::path path_;
+  bool speaks_;
+  bool terminal_;
+  std::int64_t total_steps_ = 0;
+  std::int64_t done_steps_ = 0;
+  std::int64_t tokens_per_step_ = 0;
+  Stopwatch since_start_;
+};
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,141 @@
+#include "src/pipeline/run_setup.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <span>
+
+#include "io/crc32c.h"
+#include "io/token_file.h"
+#include "io/tokenizer.h"
+#include "src/base/error.h"
+#include "src/base/text.h"
+#include "src/pipeline/calibration_windows.h"
+#include "src/recipe/recipe_toml.h"
+
+namespace lrq::pipeline {
+namespace {
+
+void refuse(const std::string& what, const std::string& where, const std::string& fix) {
+  throw UsageError({.what = what, .where = where, .fix = fix});
+}
+
+at::Tensor cut_windows(const at::Tensor& stream, const CalibrationRequest& request) {
+  std::vector<at::Tensor> windows;
+  for (const std::int64_t start : window_starts(stream.numel(), request.samples, request.tokens,
+                                                request.stride, request.seed)) {
+    windows.push_back(stream.narrow(0, start, request.tokens));
+  }
+  return at::stack(windows);
+}
+
+at::Tensor from_token_file(const std::filesystem::path& path, const CalibrationRequest& request,
+                           std::int64_t vocab_size) {
+  const at::Tensor ids = io::read_token_file(path, vocab_size);
+  if (ids.dim() == 1) return cut_windows(ids, request);
+  if (ids.size(0) < request.samples || ids.size(1) < request.tokens) {
+    throw DataError({.what = concat("the token file holds ", ids.size(0), " rows of ", ids.size(1),
+                                    " ids, and ", request.samples, " samples of ", request.tokens,
+                                    " are asked for"),
+                     .where = path.string(),
+                     .fix = "give more rows, or lower --nsamples or --seqlen"});
+  }
+  return ids.narrow(0, 0, request.samples).narrow(1, 0, request.tokens).contiguous();
+}
+
+}  // namespace
+
+void check_request(const CalibrationRequest& request, const models::ModelConfig& config,
+                   int ranks) {
+  recipe::validate(request.recipe);
+  const auto& train = request.recipe.train;
+  if (request.samples < 1 || request.tokens < 1) {
+    refuse(concat("--nsamples ", request.samples, " of --seqlen ", request.tokens,
+                  " leaves nothing to calibrate on"),
+           "options --nsamples, --seqlen", "give both at least 1");
+  }
+  if (train.batch_size > request.samples) {
+    refuse(concat("a micro-batch of ", train.batch_size, " samples, and only ", request.samples,
+                  " samples"),
+           "options --batch-size, --nsamples", "lower --batch-size or raise --nsamples");
+  }
+  if (config.max_position_embeddings > 0 && request.tokens > config.max_position_embeddings) {
+    refuse(concat("samples of ", request.tokens, " tokens, and the model takes at most ",
+                  config.max_position_embeddings),
+           "option --seqlen", concat("use --seqlen ", config.max_position_embeddings, " or less"));
+  }
+  if (ranks > config.num_hidden_layers) {
+    refuse(concat(ranks, " ranks, and the model has ", config.num_hidden_layers, " blocks"),
+           "number of ranks (mpirun -n)",
+           concat("use at most ", config.num_hidden_layers, " ranks"));
+  }
+}
+
+at::Tensor calibration_tokens(const CalibrationRequest& request, const ModelSource& model) {
+  const std::int64_t vocab = model.config().vocab_size;
+  for (const std::string& path : request.texts) {
+    if (!io::is_token_file(path)) continue;
+    if (request.texts.size() > 1) {
+      refuse("a token file cannot be joined with other files", "option --calib",
+             "give text files, or one .h5, .npy or .bin file");
+    }
+    return from_token_file(path, request, vocab);
+  }
+  const auto files = io::make_posix_file_system();
+  std::string text;
+  for (const std::string& path : request.texts) {
+    if (!text.empty()) text += "\n\n";
+    text += files->read(path);
+  }
+  auto ids = io::open_tokenizer(model.folder())->encode(text, io::Tokenizer::AddSpecial::kYes);
+  const at::Tensor stream =
+      at::from_blob(ids.data(), {static_cast<std::int64_t>(ids.size())}, at::kInt).clone();
+  if (stream.numel() > 0 && stream.max().item<std::int32_t>() >= vocab) {
+    throw DataError({.what = concat("the tokenizer gives id ", stream.max().item<std::int32_t>(),
+                                    ", and the model's vocabulary has ", vocab, " entries"),
+                     .where = model.folder().string(),
+                     .fix = "use the tokenizer that belongs to the model"});
+  }
+  return cut_windows(stream, request);
+}
+
+io::RunManifest manifest_of(const CalibrationRequest& request, const ModelSource& model,
+                            const at::Tensor& tokens, int ranks, std::string_view transport) {
+  const auto bytes = std::as_bytes(std::span(tokens.const_data_ptr<std::int32_t>(),
+                                             static_cast<std::size_t>(tokens.numel())));
+  io::RunManifest manifest;
+  manifest.identity = {
+      {"model", model.fingerprint()},
+      {"tokens", concat(tokens.size(0), " x ", tokens.size(1), ", crc32c ", io::crc32c(bytes))},
+      {"seed", concat(request.seed)},
+      {"dtype", request.compute == at::kBFloat16 ? "bfloat16" : "float32"}};
+  for (const auto& [field, value] : recipe::fields(request.recipe)) {
+    manifest.identity.emplace("recipe." + field, value);
+  }
+  manifest.machine = request.machine;
+  manifest.about = request.about;
+  manifest.about["model_folder"] = std::filesystem::absolute(model.folder()).string();
+  manifest.about["recipe_toml"] = recipe::to_toml(request.recipe);
+  manifest.about["blocks"] = concat(model.blocks());
+  manifest.about["samples"] = concat(request.samples);
+  manifest.about["ranks"] = concat(ranks);
+  manifest.about["transport"] = std::string(transport);
+  return manifest;
+}
+
+void check_same_run(const io::RunManifest& found, const io::RunManifest& asked,
+                    const CalibrationRequest& request) {
+  const std::string where = (request.run / "run.json").string();
+  const auto differing = io::differences(found.identity, asked.identity);
+  if (!differing.empty()) {
+    refuse(concat("the run was made with other settings: ", join(differing, "; ")), where,
+           "give the run's settings, or name another directory with --run");
+  }
+  const auto machines = io::differences(found.machine, asked.machine);
+  if (!machines.empty() && !request.other_machine) {
+    refuse(concat("the run was made on another kind of machine: ", join(machines, "; ")), where,
+           "equal bits need an equal machine; to go on all the same, add --other-machine");
+  }
+}
+
+}  // namespace lrq::pipeline

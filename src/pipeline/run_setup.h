@@ -1,0 +1,28 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "src/pipeline/calibration.h"
+
+namespace lrq::pipeline {
+
+/// Refuse what cannot be: recipe fields, more ranks than blocks, a micro-batch larger than N, ...
+/// Throws UsageError.  Every rank comes to the same answer.
+void check_request(const CalibrationRequest& request, const models::ModelConfig& config, int ranks);
+
+/// Make the calibration tokens [N, T] int32 from texts (tokenized by the model's tokenizer, several
+/// joined by a blank line) or from a token file (1-D: a stream; 2-D: row i gives sample i).
+/// Throws DataError.
+[[nodiscard]] at::Tensor calibration_tokens(const CalibrationRequest& request,
+                                            const ModelSource& model);
+
+/// What run.json will say of the request.
+[[nodiscard]] io::RunManifest manifest_of(const CalibrationRequest& request,
+                                          const ModelSource& model, const at::Tensor& tokens,
+                                          int ranks, std::string_view transport);
+
+/// Compare a run directory's manifest with what is asked.  Throws UsageError naming what differs.
+void check_same_run(const io::RunManifest& found, const io::RunManifest& asked,
+                    const CalibrationRequest& request);
+
+}  // namespace lrq::pipeline

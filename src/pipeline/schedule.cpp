@@ -1,0 +1,82 @@
+#include "src/pipeline/schedule.h"
+
+#include <charconv>
+
+#include "src/base/check.h"
+#include "src/base/error.h"
+#include "src/base/text.h"
+
+namespace lrq::pipeline {
+
+std::string to_text(const std::vector<Action>& actions) {
+  std::string text;
+  for (const Action& action : actions) {
+    if (!text.empty()) text += ' ';
+    text += static_cast<char>(action.op);
+    text += std::to_string(action.index);
+  }
+  return text;
+}
+
+std::vector<Action> parse_actions(std::string_view text) {
+  static constexpr std::string_view kOps = "RTFSCPG";
+  std::vector<Action> actions;
+  while (!text.empty()) {
+    const std::size_t length = std::min(text.find(' '), text.size());
+    const std::string_view word = text.substr(0, length);
+    text.remove_prefix(std::min(length + 1, text.size()));
+    if (word.empty()) continue;
+    Action action{static_cast<Op>(word.front()), 0};
+    const auto [end, error] =
+        std::from_chars(word.data() + 1, word.data() + word.size(), action.index);
+    if (kOps.find(word.front()) == std::string_view::npos || error != std::errc{} ||
+        end != word.data() + word.size() || action.index < 0) {
+      throw UsageError({.what = concat("'", word, "' is not an action"),
+                        .where = "plan text",
+                        .fix = "an action is one of R T F S C P G and a number, such as R12"});
+    }
+    actions.push_back(action);
+  }
+  return actions;
+}
+
+bool reports_after(const LearnShape& shape, std::int64_t step) {
+  return (shape.report_every > 0 && (step + 1) % shape.report_every == 0) ||
+         cuts_after(shape, step);
+}
+
+bool cuts_after(const LearnShape& shape, std::int64_t step) {
+  // After the last step the block files follow at once, so a cut there would be for nothing.
+  return shape.cut_every > 0 && (step + 1) % shape.cut_every == 0 && step + 1 < shape.steps;
+}
+
+SampleRange samples_of_replica(const ForwardShape& shape, int replica) {
+  return {.first = shape.samples * replica / shape.replicas,
+          .last = shape.samples * (replica + 1) / shape.replicas};
+}
+
+Plan plan_forward(const ForwardShape& shape) {
+  expect(shape.stages * shape.replicas <= shape.ranks, "more stages and replicas than ranks");
+  Plan plan;
+  const auto ranks = static_cast<std::size_t>(shape.ranks);
+  plan.ranks.resize(ranks);
+  plan.previous.assign(ranks, -1);
+  plan.next.assign(ranks, -1);
+  for (int rank = 0; rank < shape.stages * shape.replicas; ++rank) {
+    const int stage = rank % shape.stages;
+    const bool first = stage == 0;
+    const bool last = stage + 1 == shape.stages;
+    auto& mine = plan.ranks[static_cast<std::size_t>(rank)];
+    if (!first) plan.previous[static_cast<std::size_t>(rank)] = rank - 1;
+    if (!last) plan.next[static_cast<std::size_t>(rank)] = rank + 1;
+    const SampleRange range = samples_of_replica(shape, rank / shape.stages);
+    for (std::int64_t sample = range.first; sample < range.last; ++sample) {
+      if (!first) mine.push_back({Op::kReceive, sample});
+      mine.push_back({Op::kForward, sample});
+      if (!last) mine.push_back({Op::kSend, sample});
+    }
+  }
+  return plan;
+}
+
+}  // namespace lrq::pipeline

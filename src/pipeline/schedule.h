@@ -1,0 +1,73 @@
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lrq::pipeline {
+
+/// What a rank does next.  A schedule is data: lists of actions, made before anything runs, printed,
+/// checked and simulated without a device.
+enum class Op : char {
+  kReceive = 'R',  ///< take the inputs of step (or sample) `index` from the rank before
+  kTrain = 'T',    ///< one step of every block of the stage
+  kForward = 'F',  ///< one sample through every block of the stage
+  kSend = 'S',     ///< give the outputs of `index` to the rank after
+  kCut = 'C',      ///< make the state of every block after step `index` durable
+  kReport = 'P',   ///< tell rank 0 that `index` is done (and, after a cut, durable)
+  kCollect = 'G',  ///< rank 0: take everybody's report of `index`
+};
+
+struct Action {
+  Op op = Op::kTrain;
+  std::int64_t index = 0;
+  auto operator<=>(const Action&) const = default;
+};
+
+/// One phase of a run for all ranks.  Rank r's list says what it does in order; a chain of ranks
+/// first .. last passes activations on: rank r receives from previous[r] and sends to next[r].
+struct Plan {
+  std::vector<std::vector<Action>> ranks;
+  std::vector<int> previous;  ///< rank that rank r receives from; -1: its inputs come from a store
+  std::vector<int> next;      ///< rank that rank r sends to; -1: none
+};
+
+/// "R0 T0 S0 C0 P0": one rank's list as text, and back.  parse throws UsageError on other text.
+[[nodiscard]] std::string to_text(const std::vector<Action>& actions);
+[[nodiscard]] std::vector<Action> parse_actions(std::string_view text);
+
+/// The learning of one wave.
+struct LearnShape {
+  int ranks = 1;                 ///< of the run; those beyond `stages` have nothing to do
+  int stages = 1;                ///< ranks that own blocks of the wave
+  std::int64_t first_step = 0;   ///< 0, or the step after a cut
+  std::int64_t steps = 0;        ///< E * M
+  std::int64_t report_every = 0; ///< steps per epoch: a report after each (0: none)
+  std::int64_t cut_every = 0;    ///< a cut after every so many steps (0: none); never the last step
+};
+
+/// A pass of samples through frozen or original blocks.
+struct ForwardShape {
+  int ranks = 1;
+  int stages = 1;
+  int replicas = 1;  ///< chains side by side, each with a contiguous part of the samples
+  std::int64_t samples = 0;
+};
+
+/// True if a report (a cut) follows step `step`.
+[[nodiscard]] bool reports_after(const LearnShape& shape, std::int64_t step);
+[[nodiscard]] bool cuts_after(const LearnShape& shape, std::int64_t step);
+
+/// Samples of replica `replica`: [first, last).
+struct SampleRange {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+};
+[[nodiscard]] SampleRange samples_of_replica(const ForwardShape& shape, int replica);
+
+/// Rank r of a forward pass is stage r % stages of replica r / stages; the rest have no part.
+[[nodiscard]] Plan plan_forward(const ForwardShape& shape);
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,266 @@
+#include "src/pipeline/wave_learning.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "dist/collectives.h"
+#include "src/base/text.h"
+#include "src/pipeline/activation_link.h"
+#include "src/pipeline/block_state.h"
+#include "src/pipeline/block_trainer.h"
+#include "src/pipeline/plan_check.h"
+#include "src/pipeline/run_log.h"
+#include "src/pipeline/schedules/schedules.h"
+
+namespace lrq::pipeline {
+namespace {
+
+std::string_view schedule_name(recipe::Schedule schedule) {
+  return schedule == recipe::Schedule::kWaves ? "waves" : "independent";
+}
+
+/// One block of a stage while it learns.
+struct LearningBlock {
+  BlockIndex index;
+  std::unique_ptr<BlockTrainer> trainer;
+  std::unique_ptr<io::BoundaryReader> targets;
+  std::unique_ptr<io::BoundaryReader> inputs;  // first block of a wave, or every independent one
+  double seconds = 0.0;
+};
+
+/// What a report says of each block, in this order, as float64.
+constexpr std::int64_t kReportFields = 7;
+
+class LearningStage {
+ public:
+  LearningStage(const RunContext& context, const WaveTask& task, const LearnShape& shape,
+                const Plan& plan, const std::vector<BlockRange>& ranges)
+      : context_(context),
+        task_(task),
+        shape_(shape),
+        plan_(plan),
+        ranges_(ranges),
+        rank_(context.rank()) {
+    const auto rank = static_cast<std::size_t>(rank_);
+    if (rank >= ranges.size()) return;
+    for (int index = ranges[rank].first; index < ranges[rank].last; ++index) open(BlockIndex{index});
+    const MessageShape shape{.samples = context.recipe.train.batch_size, .tokens = context.tokens,
+                             .hidden = context.hidden(), .dtype = context.store,
+                             .device = context.device};
+    if (plan.previous[rank] >= 0) {
+      inbound_.emplace(context.transport, Rank{plan.previous[rank]}, shape,
+                       task.steps - task.first_step);
+    }
+    if (plan.next[rank] >= 0) outbound_.emplace(context.transport, Rank{plan.next[rank]}, shape);
+  }
+
+  void run() {
+    for (const Action& action : plan_.ranks[static_cast<std::size_t>(rank_)]) {
+      switch (action.op) {
+        case Op::kReceive: passing_ = inbound_->take(); break;
+        case Op::kTrain: train(action.index); break;
+        case Op::kSend: outbound_->give(passing_); break;
+        case Op::kCut: cut(action.index); break;
+        case Op::kReport: report(action.index); break;
+        case Op::kCollect: collect(action.index); break;
+        case Op::kForward: break;
+      }
+    }
+    if (outbound_) outbound_->flush();
+    for (auto& pending : reports_in_flight_) pending->wait();
+    for (const LearningBlock& block : blocks_) {
+      context_.states.save_block(
+          block.index, finished_block(block.index, context_.recipe, block.trainer->learnables()));
+    }
+  }
+
+ private:
+  void open(BlockIndex index) {
+    const auto& family = context_.model.family();
+    LearningBlock block{.index = index, .trainer = {}, .targets = {}, .inputs = {}};
+    models::NamedTensors weights = context_.model.block(index);
+    const TrainSettings settings{.recipe = context_.recipe, .compute = context_.compute,
+                                 .store = context_.store, .steps = task_.steps};
+    const models::NamedTensors start = models::initial_learnables(
+        family, weights, context_.states.load_statistics(index).tensors,
+        block_method(context_.recipe));
+    block.trainer =
+        std::make_unique<BlockTrainer>(family, std::move(weights), start, settings);
+    if (task_.first_step > 0) {
+      block.trainer->restore(
+          context_.states.load_snapshot({task_.wave, task_.first_step}, index).tensors);
+    }
+    if (task_.steps > task_.first_step) {
+      block.targets = context_.activations.open(
+          {io::Chain::kFullPrecision, BoundaryIndex{index.value + 1}}, context_.samples);
+      const bool independent = context_.recipe.train.schedule == recipe::Schedule::kIndependent;
+      if (independent || index.value == task_.blocks.first) {
+        block.inputs = context_.activations.open(
+            independent ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value}}
+                        : wave_input(task_.blocks.first),
+            context_.samples);
+      }
+    }
+    blocks_.push_back(std::move(block));
+  }
+
+  [[nodiscard]] std::vector<at::Tensor> read(const io::BoundaryReader& reader,
+                                             std::int64_t step) const {
+    const std::int64_t batch = context_.recipe.train.batch_size;
+    const std::int64_t first = step % context_.micro_batches() * batch;
+    std::vector<at::Tensor> samples;
+    for (std::int64_t i = 0; i < batch; ++i) {
+      samples.push_back(reader.read(first + i).to(context_.device));
+    }
+    return samples;
+  }
+
+  void train(std::int64_t step) {
+    for (LearningBlock& block : blocks_) {
+      const Stopwatch watch;
+      const std::vector<at::Tensor> inputs =
+          block.inputs ? read(*block.inputs, step) : std::move(passing_);
+      const std::vector<at::Tensor> targets = read(*block.targets, step);
+      const bool feeds_another =
+          context_.recipe.train.schedule == recipe::Schedule::kWaves &&
+          block.index.value + 1 < task_.blocks.last;
+      passing_ = block.trainer->step(
+          inputs, targets,
+          feeds_another ? BlockTrainer::Emit::kYes : BlockTrainer::Emit::kNo);
+      block.seconds += watch.seconds();
+    }
+    // Before a cut: what end_epoch() changes belongs to the state after this step.
+    if (reports_after(shape_, step)) own_reports_.push_back(make_report(step));
+  }
+
+  void cut(std::int64_t step) {
+    const io::SnapshotKey key{task_.wave, step + 1};
+    for (const LearningBlock& block : blocks_) {
+      context_.states.save_snapshot(key, block.index,
+                                    snapshot_of(block.index, key, block.trainer->state()));
+    }
+  }
+
+  [[nodiscard]] bool ends_epoch(std::int64_t step) const {
+    return (step + 1) % context_.micro_batches() == 0;
+  }
+
+  /// [blocks + 1, kReportFields]: a row a block, and a last one with the seconds waited so far.
+  [[nodiscard]] at::Tensor make_report(std::int64_t step) {
+    at::Tensor report = empty_report(blocks_.size());
+    double* row = report.data_ptr<double>();
+    for (LearningBlock& block : blocks_) {
+      if (ends_epoch(step)) {
+        const LossSummary losses = block.trainer->end_epoch();
+        const double values[kReportFields] = {losses.loss,
+                                              losses.mse,
+                                              losses.nlc,
+                                              static_cast<double>(losses.steps),
+                                              static_cast<double>(losses.masked),
+                                              losses.stopped ? 1.0 : 0.0,
+                                              block.seconds};
+        std::copy_n(values, kReportFields, row);
+        block.seconds = 0.0;
+      }
+      row += kReportFields;
+    }
+    row[0] = std::chrono::duration<double>(context_.transport.waited()).count();
+    return report;
+  }
+
+  static at::Tensor empty_report(std::size_t blocks) {
+    return at::zeros({static_cast<std::int64_t>(blocks) + 1, kReportFields},
+                     at::TensorOptions().dtype(at::kDouble).device(at::kCPU));
+  }
+
+  void report(std::int64_t) {
+    reports_in_flight_.push_back(
+        context_.transport.send(own_reports_.front(), Rank{0}, "report"));
+    own_reports_.pop_front();
+  }
+
+  void collect(std::int64_t step) {
+    std::vector<BlockEpoch> epochs;
+    std::vector<double> waited;
+    for (std::size_t rank = 0; rank < ranges_.size(); ++rank) {
+      at::Tensor report;
+      if (rank == 0) {
+        report = own_reports_.front();
+        own_reports_.pop_front();
+      } else {
+        report = empty_report(static_cast<std::size_t>(ranges_[rank].size()));
+        context_.transport.recv(report, Rank{static_cast<int>(rank)}, "report")->wait();
+      }
+      const double* row = report.const_data_ptr<double>();
+      for (int block = ranges_[rank].first; block < ranges_[rank].last; ++block) {
+        const LossSummary losses{.loss = row[0],
+                                 .mse = row[1],
+                                 .nlc = row[2],
+                                 .steps = static_cast<std::int64_t>(row[3]),
+                                 .masked = static_cast<std::int64_t>(row[4]),
+                                 .stopped = row[5] != 0.0};
+        epochs.push_back({.block = BlockIndex{block}, .losses = losses, .seconds = row[6]});
+        row += kReportFields;
+      }
+      waited.push_back(row[0]);
+    }
+    const std::int64_t steps = context_.micro_batches();
+    if (ends_epoch(step)) {
+      context_.log.epoch(task_.wave, (step + 1) / steps, task_.steps / steps, epochs, steps);
+    }
+    if (cuts_after(shape_, step)) task_.name_cut({task_.wave, step + 1});
+    if (step + 1 == task_.steps) context_.log.waited(task_.wave, waited, watch_.seconds());
+  }
+
+  const RunContext& context_;
+  const WaveTask& task_;
+  const LearnShape& shape_;
+  const Plan& plan_;
+  const std::vector<BlockRange>& ranges_;
+  int rank_;
+  Stopwatch watch_;
+  std::vector<LearningBlock> blocks_;
+  std::optional<InboundLink> inbound_;
+  std::optional<OutboundLink> outbound_;
+  std::vector<at::Tensor> passing_;
+  std::deque<at::Tensor> own_reports_;  // until their kReport or kCollect
+  std::vector<std::unique_ptr<dist::Pending>> reports_in_flight_;
+};
+
+}  // namespace
+
+io::Boundary wave_input(int first) {
+  // Nothing is quantized before the first block, so both chains begin with the same tensors.
+  return {first == 0 ? io::Chain::kFullPrecision : io::Chain::kQuantized, BoundaryIndex{first}};
+}
+
+void learn_wave(const RunContext& context, const WaveTask& task) {
+  const int stages = std::min(context.ranks(), task.blocks.size());
+  auto ranges =
+      partition(std::vector<double>(static_cast<std::size_t>(task.blocks.size()), 1.0), stages);
+  for (BlockRange& range : ranges) {
+    range.first += task.blocks.first;
+    range.last += task.blocks.first;
+  }
+  const LearnShape shape{.ranks = context.ranks(),
+                         .stages = stages,
+                         .first_step = task.first_step,
+                         .steps = task.steps,
+                         .report_every = context.micro_batches(),
+                         .cut_every = task.cut_every};
+  const Plan plan = plan_learning(schedule_name(context.recipe.train.schedule), shape);
+  simulate(plan);
+  context.log.phase("wave", concat("wave=", task.wave, " blocks=", task.blocks.first, "-",
+                                   task.blocks.last - 1, " stages=", stages,
+                                   " steps=", task.steps - task.first_step));
+  LearningStage(context, task, shape, plan, ranges).run();
+  dist::barrier(context.transport, "block files durable");
+}
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "io/block_state_store.h"
+#include "src/pipeline/partition.h"
+#include "src/pipeline/run_context.h"
+
+namespace lrq::pipeline {
+
+/// One wave of blocks to learn.
+struct WaveTask {
+  int wave = 0;
+  BlockRange blocks;
+  std::int64_t first_step = 0;  ///< 0, or the step count of a snapshot to start from
+  std::int64_t steps = 0;       ///< E * M; 0: nothing learns, start values are final
+  std::int64_t cut_every = 0;
+  /// Rank 0: called when every rank has made the cut durable.
+  std::function<void(const io::SnapshotKey&)> name_cut;
+};
+
+/// Learn all blocks of a wave at the same time, spread over up to that many ranks, and write their
+/// block files.  Collective; returns when every block file of the wave is durable.
+void learn_wave(const RunContext& context, const WaveTask& task);
+
+/// The boundary that feeds a wave whose first block is `first`.
+[[nodiscard]] io::Boundary wave_input(int first);
+
+}  // namespace lrq::pipeline

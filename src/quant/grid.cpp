@@ -1,0 +1,60 @@
+#include "src/quant/grid.h"
+
+#include <limits>
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "src/base/check.h"
+
+namespace lrq::quant {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr double kSmallestStep = 1e-5;
+constexpr double kLargestStep = 1e4;
+constexpr double kLargestZero = 1e4;
+
+// at::clamp with the gradient that its bounds have lost since LibTorch 2.14.
+struct ClosedClamp : torch::autograd::Function<ClosedClamp> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x) {
+    ctx->save_for_backward({x});
+    return x.clamp(kSmallestStep, kLargestStep);
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grad_out) {
+    const Tensor x = ctx->get_saved_variables()[0];
+    const Tensor inside = x.ge(kSmallestStep).logical_and(x.le(kLargestStep));
+    return {grad_out[0].masked_fill(inside.logical_not(), 0)};
+  }
+};
+
+// A number as a tensor on x's device: dividing by a host number is a multiplication by its
+// reciprocal on a GPU, which rounds differently.
+Tensor divisor(double value, const Tensor& x) { return at::full({}, value, x.options()); }
+
+}  // namespace
+
+StepAndZero step_and_zero(const Tensor& low, const Tensor& high, const Grid& grid) {
+  expect(low.sizes() == high.sizes(), "both bounds of a range have the same shape");
+  expect(grid.bits >= 2 && !grid.identity(), "a grid with steps has 2 to 15 bits");
+  const double half = static_cast<double>(std::int64_t{1} << (grid.bits - 1));
+  Tensor raw;
+  if (grid.symmetric) {
+    raw = at::maximum(high.abs(), low.abs()) / divisor(half - 1, low);
+  } else {
+    raw = (high - low) / divisor(static_cast<double>(grid.q_max()), low);
+  }
+  const Tensor broken = high.isfinite().logical_and(low.isfinite()).logical_not();
+  const Tensor step =
+      ClosedClamp::apply(raw).masked_fill(broken, std::numeric_limits<double>::quiet_NaN());
+  if (grid.symmetric) {
+    return {step, at::full_like(step.detach(), grid.zero_point ? half - 1 : half)};
+  }
+  const Tensor zero = (low.detach().neg() / step.detach()).clamp(-kLargestZero, kLargestZero);
+  return {step, zero.round()};
+}
+
+}  // namespace lrq::quant

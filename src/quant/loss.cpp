@@ -1,0 +1,80 @@
+#include "src/quant/loss.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "src/base/check.h"
+
+namespace lrq::quant {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr double kSmallestNorm = 1e-8;
+constexpr double kCosineFloor = 1e-6;
+
+void check(const Tensor& q, const Tensor& f) {
+  expect(q.dim() == 3 && q.numel() > 0, "a block's output is [B, T, C] and not empty");
+  expect(q.sizes() == f.sizes(), "output and target have the same shape");
+  expect(q.device() == f.device(), "output and target lie on the same device");
+}
+
+// float32, or float64 where one of the two is; the cast carries q's gradient.
+at::ScalarType loss_dtype(const Tensor& q, const Tensor& f) {
+  const bool wide = q.scalar_type() == at::kDouble || f.scalar_type() == at::kDouble;
+  return wide ? at::kDouble : at::kFloat;
+}
+
+// Cosine of each row with its target.  Written out because the composite of ATen operations keeps
+// and reads about three times as many full-size tensors.
+struct RowCosine : torch::autograd::Function<RowCosine> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& f) {
+    const Tensor q_norm = at::linalg_vector_norm(q, 2, 1, /*keepdim=*/true);
+    const Tensor f_norm = at::linalg_vector_norm(f, 2, 1, /*keepdim=*/true);
+    const Tensor product = q_norm.clamp_min(kSmallestNorm) * f_norm.clamp_min(kSmallestNorm);
+    const Tensor cosine = (q * f).sum(1, /*keepdim=*/true) / product;
+    ctx->save_for_backward({q, f, q_norm, product, cosine});
+    return cosine;
+  }
+  // d cos / dq = f / (|q| |f|) - cos * q / |q|^2; the second term is missing below the floor of
+  // |q|.
+  static variable_list backward(AutogradContext* ctx, variable_list grad_out) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &q = saved[0], &f = saved[1], &q_norm = saved[2], &grad = grad_out[0];
+    const Tensor along =
+        (grad * saved[4] / q_norm.square()).masked_fill(q_norm.lt(kSmallestNorm), 0);
+    return {(f * (grad / saved[3])).sub_(q * along), Tensor()};
+  }
+};
+
+// -log of a cosine or of a mean of cosines.
+Tensor negative_log(const Tensor& cosine, const NlcOptions& options) {
+  if (options.absolute) return cosine.abs().log().neg();
+  // masked_fill, not clamp: it keeps a NaN, and its gradient at the floor depends on no version.
+  return cosine.masked_fill(cosine.lt(kCosineFloor), kCosineFloor).log().neg();
+}
+
+}  // namespace
+
+Tensor nlc_loss(const Tensor& q, const Tensor& f, const NlcOptions& options) {
+  check(q, f);
+  const at::ScalarType dtype = loss_dtype(q, f);
+  const bool flat = options.reduction == NlcReduction::kFlattened;
+  const std::int64_t rows = flat ? 1 : q.size(0) * q.size(1);
+  const Tensor cosine =
+      RowCosine::apply(q.to(dtype).reshape({rows, -1}), f.detach().to(dtype).reshape({rows, -1}));
+  if (options.reduction == NlcReduction::kTokenLogThenMean) {
+    return negative_log(cosine, options).mean();
+  }
+  return negative_log(cosine.mean(), options);
+}
+
+Tensor mse_loss(const Tensor& q, const Tensor& f) {
+  check(q, f);
+  const at::ScalarType dtype = loss_dtype(q, f);
+  return at::mse_loss(q.to(dtype), f.detach().to(dtype));
+}
+
+}  // namespace lrq::quant

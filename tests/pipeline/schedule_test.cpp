@@ -1,0 +1,130 @@
+#include "src/pipeline/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include "src/base/error.h"
+#include "src/pipeline/partition.h"
+#include "src/pipeline/plan_check.h"
+#include "src/pipeline/schedules/schedules.h"
+
+namespace lrq::pipeline {
+namespace {
+
+TEST(ActionTextTest, PrintsAndParsesBack) {
+  const std::vector<Action> actions = {{Op::kReceive, 0}, {Op::kTrain, 0}, {Op::kSend, 12}};
+  EXPECT_EQ(to_text(actions), "R0 T0 S12");
+  EXPECT_EQ(parse_actions("R0 T0 S12"), actions);
+  EXPECT_THROW((void)parse_actions("R0 X1"), UsageError);
+  EXPECT_THROW((void)parse_actions("R-1"), UsageError);
+}
+
+TEST(WaveScheduleTest, ReadsAsThisTextForTwoStages) {
+  const Plan plan = plan_waves(
+      {.ranks = 2, .stages = 2, .steps = 6, .report_every = 3, .cut_every = 3});
+  EXPECT_EQ(to_text(plan.ranks[0]), "T0 S0 T1 S1 T2 S2 C2 T3 S3 T4 S4 G2 T5 S5 G5");
+  EXPECT_EQ(to_text(plan.ranks[1]), "R0 T0 R1 T1 R2 T2 C2 P2 R3 T3 R4 T4 R5 T5 P5");
+}
+
+TEST(WaveScheduleTest, StartsBehindACut) {
+  const Plan plan = plan_waves({.ranks = 1, .stages = 1, .first_step = 4, .steps = 6});
+  EXPECT_EQ(to_text(plan.ranks[0]), "T4 T5");
+}
+
+TEST(WaveScheduleTest, TakesStepsPlusOnePerFurtherStage) {
+  for (int stages = 1; stages <= 8; ++stages) {
+    const LearnShape shape{.ranks = 8, .stages = stages, .steps = 16, .report_every = 8};
+    EXPECT_DOUBLE_EQ(simulate(plan_waves(shape)).seconds, 16 + stages - 1);
+  }
+}
+
+TEST(WaveScheduleTest, ReportsDoNotHoldUpRankZero) {
+  const LearnShape shape{.ranks = 4, .stages = 4, .steps = 64, .report_every = 4, .cut_every = 4};
+  const Simulation with = simulate(plan_waves(shape));
+  EXPECT_DOUBLE_EQ(with.seconds, 64 + 3);
+}
+
+TEST(WaveScheduleTest, BufferedSendsHideATransferAsLongAsAStep) {
+  const LearnShape shape{.ranks = 2, .stages = 2, .steps = 100};
+  EXPECT_DOUBLE_EQ(simulate(plan_waves(shape), {.transfer = 1.0}).seconds, 100 + 1 + 1);
+}
+
+TEST(IndependentScheduleTest, HasNoMessagesBetweenStages) {
+  const Plan plan = plan_independent({.ranks = 3, .stages = 3, .steps = 2, .report_every = 2});
+  EXPECT_EQ(to_text(plan.ranks[0]), "T0 T1 G1");
+  EXPECT_EQ(to_text(plan.ranks[2]), "T0 T1 P1");
+  EXPECT_DOUBLE_EQ(simulate(plan).seconds, 2.0);
+}
+
+TEST(ForwardPlanTest, ReplicasTakeContiguousParts) {
+  const Plan plan = plan_forward({.ranks = 5, .stages = 2, .replicas = 2, .samples = 3});
+  EXPECT_EQ(to_text(plan.ranks[0]), "F0 S0");
+  EXPECT_EQ(to_text(plan.ranks[1]), "R0 F0");
+  EXPECT_EQ(to_text(plan.ranks[2]), "F1 S1 F2 S2");
+  EXPECT_EQ(to_text(plan.ranks[3]), "R1 F1 R2 F2");
+  EXPECT_EQ(to_text(plan.ranks[4]), "");
+  EXPECT_DOUBLE_EQ(simulate(plan).seconds, 3.0);
+}
+
+TEST(ScheduleRegistryTest, EveryEntryPlansWhatCanRun) {
+  for (const ScheduleEntry& entry : schedules()) {
+    for (int stages = 1; stages <= 5; ++stages) {
+      const LearnShape shape{.ranks = 6, .stages = stages, .steps = 7, .report_every = 3,
+                             .cut_every = 2};
+      EXPECT_NO_THROW((void)simulate(plan_learning(entry.name, shape))) << entry.name << stages;
+    }
+  }
+  EXPECT_THROW((void)plan_learning("gpipe", {}), UsageError);
+}
+
+Plan two_ranks(const char* zero, const char* one) {
+  return {.ranks = {parse_actions(zero), parse_actions(one)}, .previous = {-1, 0}, .next = {1, -1}};
+}
+
+TEST(PlanCheckTest, FindsEveryKindOfFault) {
+  EXPECT_NO_THROW((void)simulate(two_ranks("T0 S0", "R0 T0")));
+  EXPECT_THROW((void)simulate(two_ranks("T0", "R0 T0")), BugError) << "nothing was sent";
+  EXPECT_THROW((void)simulate(two_ranks("T0 S0", "T0")), BugError) << "nobody takes it";
+  EXPECT_THROW((void)simulate(two_ranks("T0 S0 T1 S1", "R1 T0 R0 T1")), BugError) << "order";
+  EXPECT_THROW((void)simulate(two_ranks("T0 T0", "")), BugError) << "a step done twice";
+  EXPECT_THROW((void)simulate(two_ranks("G0", "P0 P1")), BugError) << "a report left over";
+  EXPECT_THROW((void)simulate(two_ranks("R0 T0", "")), BugError) << "no neighbour";
+}
+
+TEST(PlanCheckTest, NamesWhoWaitsForWhom) {
+  // Three sends with two in flight, and a receiver that first waits for a report's collection.
+  try {
+    (void)simulate(two_ranks("S0 S1 S2 G5", "R0 P5 R1 R2 R3"));
+    FAIL();
+  } catch (const BugError& error) {
+    EXPECT_NE(std::string(error.what()).find("rank 1 at R3"), std::string::npos) << error.what();
+  }
+}
+
+TEST(PartitionTest, BalancesEqualBlocks) {
+  using Ranges = std::vector<BlockRange>;
+  EXPECT_EQ(partition({1, 1, 1, 1}, 2), (Ranges{{0, 2}, {2, 4}}));
+  EXPECT_EQ(partition({1, 1, 1, 1, 1}, 2), (Ranges{{0, 3}, {3, 5}}));
+  EXPECT_EQ(partition({1, 1, 1}, 3), (Ranges{{0, 1}, {1, 2}, {2, 3}}));
+  EXPECT_EQ(partition({1, 1, 1, 9}, 2), (Ranges{{0, 3}, {3, 4}}));
+}
+
+TEST(PartitionTest, CountsTheHeadOnTheLastStage) {
+  // 30 blocks and a head as dear as 8 of them: 19 on each side.
+  const auto ranges = partition(std::vector<double>(30, 1.0), 2, 0.0, 8.0);
+  EXPECT_EQ(ranges[0], (BlockRange{0, 19}));
+}
+
+TEST(PartitionTest, GivesEveryStageABlockEvenIfTheHeadIsDearest) {
+  const auto ranges = partition({1, 1, 1}, 3, 0.0, 100.0);
+  for (const BlockRange& range : ranges) EXPECT_EQ(range.size(), 1);
+}
+
+TEST(WavesTest, LastMayBeShorterAndNoWaveIsWiderThanTheModel) {
+  EXPECT_EQ(waves_of(30, 8).size(), 4U);
+  EXPECT_EQ(waves_of(30, 8).back(), (BlockRange{24, 30}));
+  EXPECT_EQ(waves_of(5, 100), (std::vector<BlockRange>{{0, 5}}));
+  EXPECT_EQ(waves_of(3, 1).size(), 3U);
+}
+
+}  // namespace
+}  // namespace lrq::pipeline
