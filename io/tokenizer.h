@@ -19,6 +19,7 @@ class Tokenizer {
   enum class AddSpecial { kYes, kNo };
   [[nodiscard]] virtual std::vector<std::int32_t> encode(std::string_view text,
                                                          AddSpecial add_special) const = 0;
+  /// The text of the ids; special tokens and ids that no token stands behind are left out.
   [[nodiscard]] virtual std::string decode(const std::vector<std::int32_t>& ids) const = 0;
   [[nodiscard]] virtual std::int64_t vocab_size() const = 0;
   /// The id that encode() puts in front, if any.

@@ -156,6 +156,14 @@ TEST_F(CheckpointReaderTest, SaysBothShapesWhenTheyDiffer) {
   EXPECT_NE(text.find((folder_ / "model.safetensors").string() + ", tensor a"), std::string::npos);
 }
 
+TEST_F(CheckpointReaderTest, CheckRefusesWhatReadRefuses) {
+  write_small_checkpoint();
+  const auto reader = open_checkpoint(folder_);
+  EXPECT_NO_THROW(reader->check("a", {2, 3}));
+  EXPECT_THROW(reader->check("a", {6}), DataError);
+  EXPECT_THROW(reader->check("nothing", {6}), DataError);
+}
+
 TEST_F(CheckpointReaderTest, RefusesFoldersWithoutWeightsAndBadIndexes) {
   const fs::path real = folder_;
   folder_ = real / "none";
