@@ -1,5 +1,7 @@
 #include "dist/registry.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <map>
 
 #include <gtest/gtest.h>
@@ -10,6 +12,21 @@
 
 namespace lrq::dist {
 namespace {
+
+TEST(RegistryTest, EveryTransportFileHasALine) {
+  const std::string ending = "_transport.cpp";
+  std::vector<std::string> known = transport_names();
+  known.insert(known.end(), {"self", "thread"});  // chosen by "auto"; for tests
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(LRQ_DIST_DIR)) {
+    const std::string file = entry.path().filename().string();
+    if (!file.ends_with(ending)) continue;
+    ++files;
+    const std::string name = file.substr(0, file.size() - ending.size());
+    EXPECT_NE(std::find(known.begin(), known.end(), name), known.end()) << file;
+  }
+  EXPECT_GE(files, 3);
+}
 
 ErrorText usage_error(const std::string& name) {
   try {
