@@ -14,6 +14,7 @@ endif()
 if(NOT LRQ_TORCH_ROOT AND EXISTS "${_lrq_cache}/lrq-dist/torch-root")
   file(STRINGS "${_lrq_cache}/lrq-dist/torch-root" LRQ_TORCH_ROOT LIMIT_COUNT 1)
 endif()
+set(LibTorch_FOUND TRUE)  # anything missing ends in FATAL_ERROR
 if(TARGET lrq::torch)
   return()
 endif()

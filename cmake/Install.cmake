@@ -15,12 +15,17 @@ target_include_directories(lrq_base PUBLIC
 install(DIRECTORY src dist io DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/lrq-dist"
         FILES_MATCHING PATTERN "*.h")
 install(EXPORT lrq-dist-targets NAMESPACE lrq:: DESTINATION "${package_dir}")
+set(LRQ_LINKS_NCCL OFF)
+if(TARGET NCCL::NCCL)
+  set(LRQ_LINKS_NCCL ON)
+endif()
 configure_package_config_file(cmake/lrq-dist-config.cmake.in
   "${PROJECT_BINARY_DIR}/lrq-dist-config.cmake" INSTALL_DESTINATION "${package_dir}")
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/lrq-dist-config-version.cmake"
   COMPATIBILITY SameMinorVersion)
 install(FILES "${PROJECT_BINARY_DIR}/lrq-dist-config.cmake"
               "${PROJECT_BINARY_DIR}/lrq-dist-config-version.cmake" cmake/FindLibTorch.cmake
+              cmake/FindNCCL.cmake
         DESTINATION "${package_dir}")
 
 if(TARGET lrq-dist)

@@ -95,8 +95,8 @@ bool from_value(const Value& value, Enum& member) {
 }
 
 template <typename Table, typename Member>
-Field field(std::string name, Table Recipe::*table, Member Table::*member) {
-  return {.name = std::move(name),
+Field field(const std::string& name, Table Recipe::*table, Member Table::*member) {
+  return {.name = name,
           .expects = expected_kind<Member>(),
           .get = [=](const Recipe& r) { return to_value(r.*table.*member); },
           .set = [=](Recipe& r, const Value& v) { return from_value(v, r.*table.*member); }};
@@ -135,7 +135,7 @@ std::vector<Field> make_table() {
       field("weights.symmetric", &R::weights, &W::symmetric),
       field("weights.zero_point", &R::weights, &W::zero_point),
       Field{.name = "weights.clip",
-            .expects = "\"learned\", \"none\" or a ratio such as 0.9",
+            .expects = R"("learned", "none" or a ratio such as 0.9)",
             .get = clip_value,
             .set = set_clip},
       field("weights.include_zero", &R::weights, &W::include_zero),
@@ -196,8 +196,8 @@ std::string value_kind(const Value& value) {
 }
 
 const std::vector<Field>& field_table() {
-  static const std::vector<Field> table = make_table();
-  return table;
+  static const std::vector<Field> kTable = make_table();
+  return kTable;
 }
 
 }  // namespace lrq::recipe
