@@ -1,6 +1,8 @@
 #include "io/h5_handle.h"
 
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <fcntl.h>
 #include <hdf5.h>
 #include <string>
@@ -9,6 +11,7 @@
 
 #include <sys/mman.h>
 
+#include "io/file_system.h"
 #include "src/base/error.h"
 #include "src/base/text.h"
 
@@ -30,6 +33,7 @@ std::string error_stack() {
   std::string text;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, collect, &text);
   H5Eclear2(H5E_DEFAULT);
+  std::erase(text, '\n');  // the driver puts one behind the time
   return text.empty() ? "HDF5 gives no reason" : text;
 }
 
@@ -49,6 +53,63 @@ H5Handle access_properties() {
   return list;
 }
 
+void remove_quietly(const fs::path& path) {
+  std::error_code ignored;  // a temporary name is never read, so a left-over does no harm
+  fs::remove(path, ignored);
+}
+
+/// Takes the bytes of a file in memory from HDF5 when the file is closed.
+struct ClosedFile {
+  std::string bytes;
+  std::size_t size = 0;  // HDF5 does not tell it when it gives its memory back
+
+  static void* allocate(size_t size, H5FD_file_image_op_t, void*) { return std::malloc(size); }
+  static void* grow(void* memory, size_t size, H5FD_file_image_op_t, void*) {
+    return std::realloc(memory, size);
+  }
+  static void* copy(void* to, const void* from, size_t size, H5FD_file_image_op_t, void*) {
+    return std::memcpy(to, from, size);
+  }
+  static herr_t give_back(void* memory, H5FD_file_image_op_t why, void* self) {
+    auto& file = *static_cast<ClosedFile*>(self);
+    if (why == H5FD_FILE_IMAGE_OP_FILE_CLOSE) {
+      file.bytes.assign(static_cast<const char*>(memory), file.size);
+    }
+    std::free(memory);
+    return 0;
+  }
+  static void* share(void* self) { return self; }
+  static herr_t keep(void*) { return 0; }
+};
+
+/// The bytes of an HDF5 file that holds nothing yet.  (H5Fget_file_image is no way to get them: it
+/// changes a flag in the superblock and leaves its checksum as it was.)
+std::string empty_file() {
+  constexpr std::size_t kGrowBytes = 4096;
+  const std::string where = "HDF5 file in memory";
+  ClosedFile closed;
+  H5FD_file_image_callbacks_t calls = {&ClosedFile::allocate,
+                                       &ClosedFile::copy,
+                                       &ClosedFile::grow,
+                                       &ClosedFile::give_back,
+                                       &ClosedFile::share,
+                                       &ClosedFile::keep,
+                                       &closed};
+  const H5Handle access = access_properties();
+  h5_check(H5Pset_fapl_core(access.id(), kGrowBytes, /*backing_store=*/false), "choose memory",
+           where);
+  h5_check(H5Pset_file_image_callbacks(access.id(), &calls), "watch the memory", where);
+  const H5Handle creation(H5Pcreate(H5P_FILE_CREATE), "make file creation properties", where);
+  h5_check(H5Pset_obj_track_times(creation.id(), false), "leave time stamps out", where);
+  H5Handle file(H5Fcreate("empty", H5F_ACC_TRUNC, creation.id(), access.id()), "create", where);
+  h5_check(H5Fflush(file.id(), H5F_SCOPE_LOCAL), "write", where);
+  hsize_t size = 0;
+  h5_check(H5Fget_filesize(file.id(), &size), "measure", where);
+  closed.size = static_cast<std::size_t>(size);
+  h5_check(file.close(), "close", where);
+  return std::move(closed.bytes);
+}
+
 }  // namespace
 
 H5Id h5_check(H5Id result, std::string_view tried, std::string_view where) {
@@ -64,7 +125,11 @@ H5Id h5_check(H5Id result, std::string_view tried, std::string_view where) {
 }
 
 void h5_begin() {
+  // A metadata flush that met a full disk leaves a file which HDF5 1.10 can never close again and
+  // which its exit handler crashes on.  All our files are closed before the process ends anyway.
+  static const bool without_exit_handler = H5dont_atexit() >= 0;
   thread_local const bool quiet = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+  static_cast<void>(without_exit_handler);
   static_cast<void>(quiet);
 }
 
@@ -75,17 +140,25 @@ int H5Handle::close() noexcept {
 
 H5OutputFile::H5OutputFile(const fs::path& path) : path_(path) {
   h5_begin();
-  const H5Handle access = access_properties();
-  file_ = H5Handle(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.id()),
-                   "create the HDF5 file", path.string());
+  // H5Fcreate on a full disk leaves HDF5 with a file that it can neither close nor forget, so the
+  // first bytes are made in memory and written by us.
+  const std::string image = empty_file();
+  try {
+    make_posix_file_system()->write(path, std::as_bytes(std::span(image.data(), image.size())));
+    const H5Handle access = access_properties();
+    file_ = H5Handle(H5Fopen(path.c_str(), H5F_ACC_RDWR, access.id()), "open the new HDF5 file",
+                     path.string());
+  } catch (const Error&) {
+    remove_quietly(path);
+    throw;
+  }
 }
 
 H5OutputFile::~H5OutputFile() {
   if (file_.id() < 0) return;
   discard();
   file_.reset();
-  std::error_code ignored;  // a temporary name is never read, so a left-over does no harm
-  fs::remove(path_, ignored);
+  remove_quietly(path_);
 }
 
 void H5OutputFile::flush() {

@@ -14,8 +14,9 @@ using H5Id = std::int64_t;  ///< HDF5's hid_t, so that this header needs none of
 /// Returns the result.  Threads: any.
 H5Id h5_check(H5Id result, std::string_view tried, std::string_view where);
 
-/// Stop HDF5 from printing error stacks in the calling thread (HDF5 keeps that per thread); every
-/// error reaches the user once, in a DataError.  Call it first in each function that calls HDF5.
+/// Stop HDF5 from printing error stacks in the calling thread (HDF5 keeps that per thread), as
+/// every error reaches the user once, in a DataError; and from tidying up when the process exits.
+/// Call it first in each function that calls HDF5.
 void h5_begin();
 
 /// One reference to an HDF5 object of any kind: file, dataset, space, type, property list.
@@ -48,13 +49,14 @@ class H5Handle {
 
 /// An HDF5 file that is being written, under the name given, until close().
 ///
-/// HDF5 keeps a file that it could not close and tries again when the process ends, where it
-/// crashes; so nothing is closed here before a flush has succeeded, and a file that cannot be
-/// flushed is first turned away from the disk (discard()), where closing always succeeds. Throws
-/// DataError.  Threads: one at a time.
+/// HDF5 keeps a file that it could not close, tries again when the process ends, and crashes there.
+/// So nothing is closed here before a flush has succeeded, a file that cannot be flushed is first
+/// turned away from the disk (discard()), and HDF5's exit handler is off (h5_begin()).
+/// Throws DataError.  Threads: one at a time.
 class H5OutputFile {
  public:
-  /// Create or truncate.  Its metadata carries HDF5's own checksums and no time stamps.
+  /// Create or truncate.  Its metadata carries HDF5's own checksums and the file itself no time
+  /// stamp.
   explicit H5OutputFile(const std::filesystem::path& path);
   /// A file that was not closed is discarded and removed from the disk.
   ~H5OutputFile();

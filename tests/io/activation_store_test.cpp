@@ -49,7 +49,7 @@ class ActivationStoreTest : public testing::TestWithParam<at::ScalarType> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, ActivationStoreTest, testing::Values(at::kFloat, at::kBFloat16),
-                         [](const auto& info) { return std::string(at::toString(info.param)); });
+                         [](const auto& dtype) { return std::string(at::toString(dtype.param)); });
 
 TEST_P(ActivationStoreTest, SamplesOfAllShardsComeBackBitForBit) {
   seal(kInput, 0, {0, 3});

@@ -36,7 +36,8 @@ TEST(FormatsTest, PlainHdf5ReadsAShardOfBfloat16) {
   const Boundary boundary{.chain = Chain::kFullPrecision, .index = BoundaryIndex{7}};
   // bfloat16 is the upper half of a float32: 1.0 is 0x3F80, -2.0 0xC000, 0.5 0x3F00, 3.140625
   // 0x4049.
-  const at::Tensor values = at::tensor({1.0, -2.0, 0.5, 3.140625, 0.0, 1.0}, at::kBFloat16);
+  const at::Tensor values =
+      at::tensor({1.0F, -2.0F, 0.5F, 3.140625F, 0.0F, 1.0F}).to(at::kBFloat16);
   const std::array<std::uint16_t, 6> bits = {0x3F80, 0xC000, 0x3F00, 0x4049, 0x0000, 0x3F80};
   const auto writer = store.create(boundary, Rank{3}, 2);
   writer->write(5, values.view({2, 3}));
