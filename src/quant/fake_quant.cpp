@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "src/base/check.h"
+#include "src/quant/fake_quant_fused.h"
 
 namespace lrq::quant {
 namespace {
@@ -134,11 +135,19 @@ Tensor fake_quant_rows_reference(const Tensor& x, const Grid& grid) {
 }
 
 Tensor fake_quant_weight(const Tensor& weight, const WeightTransform& transform, const Grid& grid) {
-  return fake_quant_weight_reference(weight, transform, grid);
+  if (grid.identity() || !fused_serves(weight)) {
+    return fake_quant_weight_reference(weight, transform, grid);
+  }
+  check(weight, transform, grid);
+  return fake_quant_fused(weight, transform, grid);
 }
 
 Tensor fake_quant_rows(const Tensor& x, const Grid& grid) {
-  return fake_quant_rows_reference(x, grid);
+  if (grid.identity() || !fused_serves(x) || x.numel() == 0) {
+    return fake_quant_rows_reference(x, grid);
+  }
+  check_rows(x, grid);
+  return fake_quant_fused(x.reshape({-1, x.size(-1)}), {}, grid_of_rows(grid)).view(x.sizes());
 }
 
 QuantizedWeight quantize_weight(const Tensor& weight, const WeightTransform& transform,

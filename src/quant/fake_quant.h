@@ -8,10 +8,10 @@ namespace lrq::quant {
 
 /// What changes a weight before it is quantized.  An undefined tensor means "all ones"/"no clip".
 struct WeightTransform {
-  at::Tensor column_scale;  ///< [I], multiplies the input channels; may carry gradient
-  at::Tensor row_scale;     ///< [O], multiplies the output channels after column_scale; may carry gradient
-  at::Tensor clip_upper;    ///< [O * G, 1], factor on each range's maximum (after the sigmoid)
-  at::Tensor clip_lower;    ///< [O * G, 1], factor on each range's minimum
+  at::Tensor column_scale = {};  ///< [I], multiplies the input channels; may carry gradient
+  at::Tensor row_scale = {};   ///< [O], multiplies the output channels after column_scale; may too
+  at::Tensor clip_upper = {};  ///< [O * G, 1], factor on each range's maximum (after the sigmoid)
+  at::Tensor clip_lower = {};  ///< [O * G, 1], factor on each range's minimum
 };
 
 /// Scale a weight and fake-quantize it: W' = (W * column_scale) * row_scale; per group the range

@@ -1,17 +1,17 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
+
+#include <ATen/core/Tensor.h>
 
 namespace lrq::quant {
 
 /// Where the levels of one affine quantizer lie.  A value, copied freely.
 struct Grid {
-  int bits = 16;              ///< 2 .. 16; 16 and more is the identity
-  bool symmetric = false;     ///< range from max |x| instead of min and max
-  bool zero_point = true;     ///< false: symmetric grid centred on code 2^(bits-1), exportable
-  bool include_zero = false;  ///< widen every range to contain 0, before any clipping
+  int bits = 16;                ///< 2 .. 16; 16 and more is the identity
+  bool symmetric = false;       ///< range from max |x| instead of min and max
+  bool zero_point = true;       ///< false: symmetric grid centred on code 2^(bits-1), exportable
+  bool include_zero = false;    ///< widen every range to contain 0, before any clipping
   std::int64_t group_size = 0;  ///< values that share a range along the last axis; 0 = all of it
 
   [[nodiscard]] bool identity() const { return bits >= 16; }
@@ -35,8 +35,8 @@ struct StepAndZero {
 ///   asymmetric: step = clamp((high - low) / (2^b - 1), 1e-5, 1e4),
 ///               zero = round(clamp(-low / step, -1e4, 1e4))
 /// Source: OmniQuant/LRQuant quantizer (docs/methods.md, "Quantizer").
-/// low, high: any equal shape, float32 or float64, may carry gradient (closed-range clamp gradient).
-/// Throws BugError if the shapes differ.  Threads: any.
+/// low, high: any equal shape, float32 or float64, may carry gradient (closed-range clamp
+/// gradient). Throws BugError if the shapes differ.  Threads: any.
 [[nodiscard]] StepAndZero step_and_zero(const at::Tensor& low, const at::Tensor& high,
                                         const Grid& grid);
 

@@ -1,0 +1,145 @@
+// The losses by the specification's vector E.
+#include "src/quant/loss.h"
+
+#include <cmath>
+#include <limits>
+
+#include "src/base/error.h"
+#include "tests/quant/tensors.h"
+
+namespace lrq::quant {
+namespace {
+
+using namespace lrq::testing;
+
+// [1, T, C] from one row a token.
+at::Tensor tokens(const Matrix& rows, at::ScalarType dtype = at::kDouble) {
+  return matrix_of(rows, dtype).unsqueeze(0);
+}
+
+const Matrix kTarget = {{1, 2, 2}, {0, 3, 4}};
+const Matrix kOutput = {{1, 2, 1}, {0, 4, 3}};
+const Matrix kSecondTarget = {{1, 1, 2}, {1, 4, 3}};
+constexpr double kFloorLoss = 13.8155105580;
+constexpr double kTolerance = 1e-9;
+
+TEST(LossTest, GivesTheValuesOfVectorE) {
+  const at::Tensor output = tokens(kOutput);
+  EXPECT_NEAR(nlc_loss(output, tokens(kTarget)).item<double>(), 0.0446944074, kTolerance);
+  EXPECT_NEAR(mse_loss(output, tokens(kTarget)).item<double>(), 0.5, kTolerance);
+  EXPECT_NEAR(nlc_loss(output, tokens(kSecondTarget)).item<double>(), 0.0976602341, kTolerance);
+  EXPECT_NEAR(mse_loss(output, tokens(kSecondTarget)).item<double>(), 0.5, kTolerance);
+  const NlcOptions per_token{.reduction = NlcReduction::kTokenLogThenMean};
+  EXPECT_NEAR(nlc_loss(output, tokens(kTarget), per_token).item<double>(), 0.0447019344,
+              kTolerance);
+}
+
+TEST(LossTest, SumOfAllFourTermsIsThatOfVectorE) {
+  double sum = 0;
+  for (const Matrix& target : {kTarget, kSecondTarget}) {
+    sum += mse_loss(tokens(kOutput), tokens(target)).item<double>();
+    sum += nlc_loss(tokens(kOutput), tokens(target)).item<double>();
+  }
+  EXPECT_NEAR(sum, 1.1423546415, kTolerance);
+}
+
+TEST(LossTest, GradientOfTheSumIsThatOfVectorE) {
+  const at::Tensor output = leaf(tokens(kOutput, at::kFloat));
+  const at::Tensor target = tokens(kTarget, at::kFloat);
+  (mse_loss(output, target) + nlc_loss(output, target)).backward();
+  expect_vector(output.grad(),
+                tokens({{0.01185856, 0.02371712, -0.39262620}, {0, 0.35090125, -0.35675719}}));
+}
+
+TEST(NlcTest, FlattenedTakesOneCosineOfEverything) {
+  // <q, f> = 7 + 24 = 31, |q|^2 = 6 + 25 = 31, |f|^2 = 9 + 25 = 34.
+  const NlcOptions flat{.reduction = NlcReduction::kFlattened};
+  EXPECT_NEAR(nlc_loss(tokens(kOutput), tokens(kTarget), flat).item<double>(),
+              0.5 * std::log(34.0 / 31.0), kTolerance);
+}
+
+TEST(NlcTest, AnEqualOutputCostsNothing) {
+  const at::Tensor output = tokens(kOutput);
+  EXPECT_NEAR(nlc_loss(output, output).item<double>(), 0, 1e-15);
+  EXPECT_EQ(mse_loss(output, output).item<double>(), 0);
+}
+
+TEST(NlcTest, AZeroVectorHasCosineZero) {
+  // The mean of 0 and of the second token's 0.96.
+  const at::Tensor output = leaf(tokens({{0, 0, 0}, {0, 4, 3}}));
+  const at::Tensor loss = nlc_loss(output, tokens(kTarget));
+  EXPECT_NEAR(loss.item<double>(), -std::log(0.48), kTolerance);
+  loss.backward();
+  EXPECT_TRUE(output.grad().isfinite().all().item<bool>()) << output.grad();
+}
+
+TEST(NlcTest, ATurnedOutputCostsTheFloorAndPassesNoGradient) {
+  for (const NlcReduction reduction : {NlcReduction::kTokenMeanThenLog,
+                                       NlcReduction::kTokenLogThenMean, NlcReduction::kFlattened}) {
+    const at::Tensor output = leaf(-tokens(kTarget));
+    const at::Tensor loss = nlc_loss(output, tokens(kTarget), {.reduction = reduction});
+    EXPECT_NEAR(loss.item<double>(), kFloorLoss, kTolerance);
+    loss.backward();
+    EXPECT_TRUE(at::equal(output.grad(), at::zeros_like(output))) << output.grad();
+  }
+}
+
+TEST(NlcTest, TheAbsoluteFormIsBlindToTheSign) {
+  const at::Tensor loss = nlc_loss(-tokens(kTarget), tokens(kTarget), {.absolute = true});
+  EXPECT_NEAR(loss.item<double>(), 0, kTolerance);
+}
+
+TEST(NlcTest, ANanStaysNan) {
+  Matrix rows = kOutput;
+  rows[1][2] = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_TRUE(std::isnan(nlc_loss(tokens(rows), tokens(kTarget)).item<double>()));
+  EXPECT_TRUE(std::isnan(mse_loss(tokens(rows), tokens(kTarget)).item<double>()));
+}
+
+TEST(NlcTest, ScaleOfTheOutputDoesNotMatter) {
+  EXPECT_NEAR(nlc_loss(tokens(kOutput) * 7, tokens(kTarget)).item<double>(), 0.0446944074,
+              kTolerance);
+}
+
+TEST(NlcTest, GradientsEqualFiniteDifferences) {
+  for (const NlcReduction reduction : {NlcReduction::kTokenMeanThenLog,
+                                       NlcReduction::kTokenLogThenMean, NlcReduction::kFlattened}) {
+    for (const bool absolute : {false, true}) {
+      const NlcOptions options{.reduction = reduction, .absolute = absolute};
+      const at::Tensor target = random({2, 3, 5}, 1, at::kDouble);
+      const at::Tensor output = leaf(target + 0.5 * random({2, 3, 5}, 2, at::kDouble));
+      nlc_loss(output, target, options).backward();
+      at::Tensor moved = output.detach().clone();
+      at::Tensor expected = at::empty_like(moved);
+      double* values = moved.data_ptr<double>();
+      for (std::int64_t i = 0; i < moved.numel(); ++i) {
+        const double kept = values[i];
+        values[i] = kept + 1e-6;
+        const double above = nlc_loss(moved, target, options).item<double>();
+        values[i] = kept - 1e-6;
+        const double below = nlc_loss(moved, target, options).item<double>();
+        values[i] = kept;
+        expected.data_ptr<double>()[i] = (above - below) / 2e-6;
+      }
+      expect_close(output.grad(), expected, 1e-6, 1e-8);
+    }
+  }
+}
+
+TEST(LossTest, AHalfPrecisionOutputIsJudgedInFloat32) {
+  const at::Tensor output = leaf(tokens(kOutput, at::kBFloat16));
+  const at::Tensor target = tokens(kTarget, at::kBFloat16);
+  const at::Tensor loss = nlc_loss(output, target) + mse_loss(output, target);
+  EXPECT_EQ(loss.scalar_type(), at::kFloat);
+  EXPECT_NEAR(loss.item<double>(), 0.5446944074, 1e-6);
+  loss.backward();
+  EXPECT_EQ(output.grad().scalar_type(), at::kBFloat16);
+}
+
+TEST(LossTest, OtherShapesAreRefused) {
+  EXPECT_THROW((void)nlc_loss(tokens(kOutput), tokens({{1, 2, 2}})), BugError);
+  EXPECT_THROW((void)mse_loss(matrix_of(kOutput), matrix_of(kTarget)), BugError);
+}
+
+}  // namespace
+}  // namespace lrq::quant
