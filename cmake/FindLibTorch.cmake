@@ -2,7 +2,8 @@
 # without the CUDA toolkit (the wheel's own CMake package needs the toolkit).
 #   LRQ_TORCH_ROOT   the wheel's torch folder; or Torch_DIR (…/torch/share/cmake/Torch); or the
 #                    virtual environment that launch/setup made.
-# Makes lrq::torch (torch_cpu, c10) and, where the wheel has CUDA, lrq::torch_cuda.
+# Makes lrq::torch (torch_cpu, c10) and, where the wheel has CUDA, lrq::torch_cuda: imported, so that
+# an installed lrq-dist names them and finds them again with this same module.
 set(_lrq_cache "$ENV{XDG_CACHE_HOME}")
 if(NOT _lrq_cache)
   set(_lrq_cache "$ENV{HOME}/.cache")
@@ -12,6 +13,9 @@ if(NOT LRQ_TORCH_ROOT AND Torch_DIR)
 endif()
 if(NOT LRQ_TORCH_ROOT AND EXISTS "${_lrq_cache}/lrq-dist/torch-root")
   file(STRINGS "${_lrq_cache}/lrq-dist/torch-root" LRQ_TORCH_ROOT LIMIT_COUNT 1)
+endif()
+if(TARGET lrq::torch)
+  return()
 endif()
 if(NOT EXISTS "${LRQ_TORCH_ROOT}/version.py")
   message(FATAL_ERROR "no LibTorch found: LRQ_TORCH_ROOT is '${LRQ_TORCH_ROOT}', which holds no "
@@ -24,23 +28,20 @@ if(LRQ_TORCH_VERSION VERSION_LESS 2.4)
                       "  fix: run launch/setup, or name a newer one with -DTorch_DIR=…")
 endif()
 
-add_library(lrq_torch INTERFACE)
-add_library(lrq::torch ALIAS lrq_torch)
-target_include_directories(lrq_torch SYSTEM INTERFACE
-  "$<BUILD_INTERFACE:${LRQ_TORCH_ROOT}/include>"
-  "$<BUILD_INTERFACE:${LRQ_TORCH_ROOT}/include/torch/csrc/api/include>")
-target_compile_definitions(lrq_torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
-target_link_libraries(lrq_torch INTERFACE
+add_library(lrq::torch INTERFACE IMPORTED GLOBAL)
+target_include_directories(lrq::torch SYSTEM INTERFACE
+  "${LRQ_TORCH_ROOT}/include" "${LRQ_TORCH_ROOT}/include/torch/csrc/api/include")
+target_compile_definitions(lrq::torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
+target_link_libraries(lrq::torch INTERFACE
   "${LRQ_TORCH_ROOT}/lib/libtorch_cpu.so" "${LRQ_TORCH_ROOT}/lib/libc10.so")
 # What torch_cpu itself needs lies beside it, found by its own run path, not by the linker's.
-target_link_options(lrq_torch INTERFACE "LINKER:--allow-shlib-undefined"
+target_link_options(lrq::torch INTERFACE "LINKER:--allow-shlib-undefined"
                     "LINKER:--disable-new-dtags")
 
 if(EXISTS "${LRQ_TORCH_ROOT}/lib/libtorch_cuda.so")
-  add_library(lrq_torch_cuda INTERFACE)
-  add_library(lrq::torch_cuda ALIAS lrq_torch_cuda)
+  add_library(lrq::torch_cuda INTERFACE IMPORTED GLOBAL)
   # Nothing in our code names a symbol of torch_cuda: being loaded is what registers the backend.
-  target_link_libraries(lrq_torch_cuda INTERFACE lrq::torch
+  target_link_libraries(lrq::torch_cuda INTERFACE lrq::torch
     "-Wl,--no-as-needed" "${LRQ_TORCH_ROOT}/lib/libtorch_cuda.so"
     "${LRQ_TORCH_ROOT}/lib/libc10_cuda.so" "-Wl,--as-needed")
 endif()

@@ -31,13 +31,6 @@ constexpr std::array kShortFlags = {
     ShortFlag{"--alpha", "smoothing.alpha", "exponent of the SmoothQuant start"},
 };
 
-/// A word of a TOML assignment: numbers and booleans as they are, anything else quoted.
-std::string toml_value(const std::string& value) {
-  const bool number = !value.empty() && value.find_first_not_of("0123456789.eE+-") ==
-                                            std::string::npos;
-  return number || value == "true" || value == "false" ? value : concat('"', value, '"');
-}
-
 }  // namespace
 
 void add_global_options(CLI::App& app, GlobalOptions& options) {
@@ -88,14 +81,10 @@ void add_recipe_options(CLI::App& command, RecipeOptions& options) {
 recipe::Recipe merged_recipe(const RecipeOptions& options) {
   recipe::Recipe recipe = find_recipe(options.recipe);
   for (const auto& [field, value] : options.short_flags) {
-    recipe::set_field(recipe, concat(field, "=", toml_value(value)));
+    recipe::set_field(recipe, concat(field, "=", value));
   }
   for (const std::string& assignment : options.assignments) {
-    const std::size_t equals = assignment.find('=');
-    recipe::set_field(recipe, equals == std::string::npos
-                                  ? assignment
-                                  : concat(assignment.substr(0, equals), "=",
-                                           toml_value(assignment.substr(equals + 1))));
+    recipe::set_field(recipe, assignment);
   }
   return recipe;
 }

@@ -29,10 +29,18 @@ std::string read_config(const std::filesystem::path& folder) {
 
 }  // namespace
 
-ModelSource::ModelSource(std::filesystem::path folder)
+ModelSource::ModelSource(std::filesystem::path folder, int first_blocks)
     : folder_(std::move(folder)), config_text_(read_config(folder_)) {
-  const auto where = (folder_ / "config.json").string();
-  family_ = models::make_family(models::parse_model_config(config_text_, where));
+  models::ModelConfig config =
+      models::parse_model_config(config_text_, (folder_ / "config.json").string());
+  if (first_blocks > config.num_hidden_layers) {
+    throw UsageError({.what = concat("the first ", first_blocks, " blocks are asked for, and the "
+                                     "model has ", config.num_hidden_layers),
+                      .where = "option --hidden-layer-num",
+                      .fix = concat("use at most ", config.num_hidden_layers)});
+  }
+  if (first_blocks > 0) config.num_hidden_layers = first_blocks;
+  family_ = models::make_family(config);
   reader_ = io::open_checkpoint(folder_);
 }
 
@@ -69,7 +77,8 @@ void ModelSource::check() const {
 
 std::string ModelSource::fingerprint() const {
   const auto bytes = std::as_bytes(std::span(config_text_.data(), config_text_.size()));
-  return concat("config ", io::crc32c(bytes), ", ", reader_->fingerprint());
+  return concat("config ", io::crc32c(bytes), ", blocks ", blocks(), ", ",
+                reader_->fingerprint());
 }
 
 }  // namespace lrq::pipeline

@@ -15,8 +15,10 @@ namespace lrq::pipeline {
 /// Each rank opens its own; only the tensors that are asked for are touched.
 class ModelSource {
  public:
-  /// Throws DataError: no folder, no config.json, an unknown architecture, a broken checkpoint.
-  explicit ModelSource(std::filesystem::path folder);
+  /// first_blocks: use only so many blocks of the model (0: all of them).
+  /// Throws DataError: no folder, no config.json, an unknown architecture, a broken checkpoint;
+  /// UsageError: more first_blocks than the model has.
+  explicit ModelSource(std::filesystem::path folder, int first_blocks = 0);
 
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
   [[nodiscard]] const models::Family& family() const { return *family_; }

@@ -1,0 +1,95 @@
+#include "io/block_state_store.h"
+
+#include "src/base/error.h"
+#include "src/base/log.h"
+#include "src/base/text.h"
+
+namespace lrq::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string file_name(BlockIndex block) {
+  return concat("block-", padded(block.value, 3), ".safetensors");
+}
+fs::path block_path(const fs::path& run, BlockIndex block) {
+  return run / "blocks" / file_name(block);
+}
+fs::path statistics_path(const fs::path& run, BlockIndex block) {
+  return run / "stats" / file_name(block);
+}
+std::string wave_name(const SnapshotKey& key) { return concat("wave-", padded(key.wave, 2)); }
+std::string step_name(const SnapshotKey& key) { return concat("step-", padded(key.step, 5)); }
+fs::path snapshot_path(const fs::path& run, const SnapshotKey& key, BlockIndex block) {
+  return run / "snapshots" / wave_name(key) / step_name(key) / file_name(block);
+}
+
+void save(FileSystem& files, const fs::path& path, const TensorFile& content) {
+  files.create_directories(path.parent_path());
+  save_tensor_file(files, path, content);
+}
+
+/// True if the file can be loaded; one that cannot is told, as it means work to redo.
+bool whole(const FileSystem& files, const fs::path& path) {
+  if (!files.exists(path)) return false;
+  try {
+    static_cast<void>(load_tensor_file(files, path));
+    return true;
+  } catch (const DataError& error) {
+    log_event(LogLevel::kWarning, "torn_file",
+              concat("path=", path.string(), " reason=\"", error.text().what, '"'));
+    return false;
+  }
+}
+
+}  // namespace
+
+BlockStateStore::BlockStateStore(FileSystem& files, fs::path run)
+    : files_(files), run_(std::move(run)) {}
+
+void BlockStateStore::save_block(BlockIndex block, const TensorFile& state) {
+  save(files_, block_path(run_, block), state);
+}
+TensorFile BlockStateStore::load_block(BlockIndex block) const {
+  return load_tensor_file(files_, block_path(run_, block));
+}
+void BlockStateStore::save_statistics(BlockIndex block, const TensorFile& statistics) {
+  save(files_, statistics_path(run_, block), statistics);
+}
+TensorFile BlockStateStore::load_statistics(BlockIndex block) const {
+  return load_tensor_file(files_, statistics_path(run_, block));
+}
+void BlockStateStore::save_snapshot(const SnapshotKey& key, BlockIndex block,
+                                    const TensorFile& state) {
+  save(files_, snapshot_path(run_, key, block), state);
+}
+TensorFile BlockStateStore::load_snapshot(const SnapshotKey& key, BlockIndex block) const {
+  return load_tensor_file(files_, snapshot_path(run_, key, block));
+}
+
+bool BlockStateStore::has_block(BlockIndex block) const {
+  return whole(files_, block_path(run_, block));
+}
+bool BlockStateStore::has_statistics(BlockIndex block) const {
+  return whole(files_, statistics_path(run_, block));
+}
+bool BlockStateStore::has_snapshot(const SnapshotKey& key, BlockIndex block) const {
+  return whole(files_, snapshot_path(run_, key, block));
+}
+
+void BlockStateStore::remove_snapshots_except(const std::optional<SnapshotKey>& keep) {
+  const fs::path folder = run_ / "snapshots";
+  for (const std::string& wave : files_.list(folder)) {
+    if (!keep || wave != wave_name(*keep)) {
+      files_.remove(folder / wave);
+      continue;
+    }
+    for (const std::string& step : files_.list(folder / wave)) {
+      if (step != step_name(*keep)) files_.remove(folder / wave / step);
+    }
+  }
+}
+
+void BlockStateStore::remove_block(BlockIndex block) { files_.remove(block_path(run_, block)); }
+
+}  // namespace lrq::io

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace lrq::io {
+
+/// One tensor of a safetensors file.
+struct SafetensorsEntry {
+  at::ScalarType dtype = at::kFloat;
+  std::vector<std::int64_t> shape = {};
+  std::size_t begin = 0;  ///< first byte, counted from the start of the file
+  std::size_t end = 0;    ///< one past the last byte
+};
+
+/// The checked header of a safetensors file.
+struct SafetensorsHeader {
+  std::map<std::string, SafetensorsEntry> tensors = {};
+  std::map<std::string, std::string> metadata = {};
+  std::size_t bytes = 0;  ///< of the length and the JSON text: where the data starts
+};
+
+/// Parse and check the header of the safetensors file whose bytes are `file`; only the header's
+/// bytes are touched.  `path` is for messages.
+/// Source: github.com/huggingface/safetensors, "Format".  Differs: unused bytes between tensors or
+/// after the last are accepted, as they cannot change a result; overlaps are not.
+/// Throws DataError: a header that is longer than the file or than 100 MB, is not JSON, names a
+/// tensor twice, or has a dtype, shape or offset that cannot be.
+[[nodiscard]] SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
+                                                         const std::filesystem::path& path);
+
+}  // namespace lrq::io

@@ -1,0 +1,91 @@
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "io/file_system.h"
+#include "launch/commands.h"
+#include "src/base/log.h"
+#include "src/base/text.h"
+#include "src/pipeline/calibration.h"
+#include "src/pipeline/model_source.h"
+
+namespace lrq::cli {
+namespace {
+
+struct CalibrateOptions {
+  std::string model;
+  int hidden_layer_num = 0;
+  RecipeOptions recipe;
+  pipeline::CalibrationRequest request;
+};
+
+void print_result(Session& session, const pipeline::CalibrationRequest& request,
+                  const pipeline::CalibrationResult& result) {
+  if (!session.first_rank()) return;
+  std::uint64_t peak = 0;
+  double waited = 0.0;
+  for (const std::uint64_t bytes : result.peak_memory_bytes) peak = std::max(peak, bytes);
+  for (const double seconds : result.waited_seconds) waited = std::max(waited, seconds);
+  std::printf("%s: %lld block steps in %s, peak memory %s a rank, waited at most %s\n",
+              request.run.c_str(), static_cast<long long>(result.block_steps),
+              format_seconds(result.seconds).c_str(), format_bytes(peak).c_str(),
+              format_seconds(waited).c_str());
+  std::printf("next: lrq-dist eval --run %s --ppl FILE\n", request.run.c_str());
+  session.write_json(nlohmann::ordered_json{{"run", request.run.string()},
+                                            {"recipe", request.recipe.name},
+                                            {"ranks", session.transport().size()},
+                                            {"seconds", result.seconds},
+                                            {"learning_seconds", result.learning_seconds},
+                                            {"block_steps", result.block_steps},
+                                            {"peak_memory_bytes", result.peak_memory_bytes},
+                                            {"waited_seconds", result.waited_seconds}}
+                         .dump(2));
+}
+
+void run_calibrate(Session& session, const CalibrateOptions& options) {
+  pipeline::CalibrationRequest request = options.request;
+  request.recipe = merged_recipe(options.recipe);
+  request.compute = session.dtype(at::kFloat);
+  request.machine = session.machine();
+  request.about["version"] = version_text();
+  const pipeline::ModelSource model(options.model, options.hidden_layer_num);
+  const auto files = io::make_posix_file_system();
+  const auto result = pipeline::calibrate(session.transport(), *files, model, request);
+  print_result(session, request, result);
+}
+
+}  // namespace
+
+void add_calibrate_command(CLI::App& app, Chosen& chosen) {
+  auto options = std::make_shared<CalibrateOptions>();
+  CLI::App* command = app.add_subcommand(
+      "calibrate", "Quantize a model: learn every block's parameters from calibration text");
+  auto& request = options->request;
+  command->add_option("--model", options->model, "Hugging Face model folder")->required();
+  command->add_option("--calib", request.texts, "text files, or one .h5, .npy or .bin of token ids")
+      ->required();
+  command->add_option("--run", request.run, "run directory to make or to go on with")->required();
+  command->add_option("--nsamples", request.samples, "calibration samples")->capture_default_str();
+  command->add_option("--seqlen", request.tokens, "tokens per sample")->capture_default_str();
+  command->add_option("--calib-stride", request.stride,
+                      "sample i starts at token i*S (default: windows drawn by --seed)")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--seed", request.seed, "seed of every draw")->capture_default_str();
+  command->add_option("--cut-every", request.cut_every,
+                      "steps between resume points (default: one epoch); never changes bits")
+      ->check(CLI::NonNegativeNumber);
+  command->add_flag("--resume", request.resume, "go on where an interrupted run stopped");
+  command->add_flag("--other-machine", request.other_machine,
+                    "resume on a machine whose bits may differ");
+  command->add_option("--hidden-layer-num", options->hidden_layer_num,
+                      "use only the first so many blocks of the model")
+      ->check(CLI::PositiveNumber);
+  add_recipe_options(*command, options->recipe);
+  command->callback([options, &chosen] {
+    chosen.collective = [options](Session& session) { run_calibrate(session, *options); };
+  });
+}
+
+}  // namespace lrq::cli

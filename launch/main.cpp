@@ -1,0 +1,60 @@
+#include <cstdio>
+#include <exception>
+
+#include "launch/commands.h"
+#include "src/base/error.h"
+#include "src/base/text.h"
+
+namespace {
+
+using lrq::cli::Chosen;
+using lrq::cli::GlobalOptions;
+
+/// The exit code of a command line that could not be read, after telling why (on one rank only).
+int refuse_command_line(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
+  if (lrq::cli::launcher_rank() == 0) {
+    std::string command = "lrq-dist";
+    for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
+    const lrq::ErrorText text{
+        .what = error.what(), .where = "command line", .fix = "see " + command + " --help"};
+    std::fputs(lrq::format_error(text, "lrq-dist").c_str(), stderr);
+  }
+  return lrq::kExitUsage;
+}
+
+int run_local(const std::function<void()>& work) {
+  try {
+    work();
+    return 0;
+  } catch (const lrq::Error& error) {
+    std::fputs(lrq::format_error(error.text(), "lrq-dist").c_str(), stderr);
+    return error.exit_code();
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Quantize large language models by block-wise calibration, on one rank or many.",
+               "lrq-dist");
+  app.set_version_flag("--version", lrq::cli::version_text());
+  app.set_config("--config", "", "TOML file with any of these options ([calibrate] for a command's)");
+  app.require_subcommand(1);
+  app.fallthrough();
+  GlobalOptions options;
+  Chosen chosen;
+  lrq::cli::add_global_options(app, options);
+  lrq::cli::add_commands(app, chosen);
+  try {
+    auto arguments = lrq::cli::normalised_arguments(argc, argv);
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend() - 1);
+    app.parse(reversed);
+  } catch (const CLI::ParseError& error) {
+    return refuse_command_line(app, error);
+  }
+  if (chosen.local) {
+    return lrq::cli::launcher_rank() == 0 ? run_local(chosen.local) : 0;
+  }
+  return lrq::cli::run_guarded(options, chosen.collective);
+}

@@ -1,0 +1,118 @@
+#include "launch/session.h"
+
+#include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <new>
+
+#include "dist/nccl_api.h"
+#include "io/file_system.h"
+#include "src/base/error.h"
+#include "src/base/log.h"
+#include "src/base/process.h"
+#include "src/base/text.h"
+
+namespace lrq::cli {
+namespace {
+
+void refuse_cuda() {
+  const int gpus = dist::cuda_device_count();
+  throw UsageError({.what = gpus == 0
+                                ? "device cuda is asked for and there is no CUDA device"
+                                : concat("device cuda is asked for; ", gpus, " are there, but this "
+                                         "version computes on the CPU only"),
+                    .where = "option --device",
+                    .fix = "use --device cpu"});
+}
+
+std::string who(int rank, int size) {
+  return size > 1 ? concat("lrq-dist: rank ", rank) : std::string("lrq-dist");
+}
+
+/// Print what is being thrown and return its exit code.
+int report_current_exception(const std::string& name) {
+  ErrorText text;
+  int code = kExitBug;
+  try {
+    throw;
+  } catch (const Error& error) {
+    text = error.text();
+    code = error.exit_code();
+  } catch (const std::bad_alloc&) {
+    text = {.what = "out of memory", .fix = "fewer blocks per rank (more ranks), or --seqlen"};
+    code = kExitData;
+  } catch (const c10::Error& error) {
+    text = {.what = concat("LibTorch: ", error.what_without_backtrace()),
+            .fix = "this is a bug of lrq-dist: please report it with the command line"};
+  } catch (const std::exception& error) {
+    text = {.what = error.what(),
+            .fix = "this is a bug of lrq-dist: please report it with the command line"};
+  }
+  std::fputs(format_error(text, name).c_str(), stderr);
+  std::fflush(stderr);
+  return code;
+}
+
+}  // namespace
+
+int launcher_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
+    if (const char* value = std::getenv(name)) return std::atoi(value);
+  }
+  return 0;
+}
+
+Session::Session(const GlobalOptions& options) : options_(options) {
+  start_log(mpi_.rank(), parse_log_level(options.log_level));
+  if (options.device == "cuda") refuse_cuda();
+  at::set_num_threads(options.threads);
+  at::set_num_interop_threads(1);
+  transport_ = dist::make_transport(
+      {.name = options.transport,
+       .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(options.timeout_s * 1e3)),
+       .session = &mpi_});
+}
+
+at::ScalarType Session::dtype(at::ScalarType automatic) const {
+  if (options_.dtype == "float32") return at::kFloat;
+  if (options_.dtype == "bfloat16") return at::kBFloat16;
+  return automatic;
+}
+
+std::map<std::string, std::string> Session::machine() const {
+  const std::string version = version_text();
+  return {{"threads", concat(options_.threads)},
+          {"cpu", cpu_description()},
+          {"torch", version.substr(version.find("LibTorch"))}};
+}
+
+void Session::write_json(const std::string& text) const {
+  if (options_.json.empty() || !first_rank()) return;
+  const auto files = io::make_posix_file_system();
+  io::write_atomically(*files, options_.json, text + "\n");
+}
+
+int run_guarded(const GlobalOptions& options, const std::function<void(Session&)>& work) {
+  std::unique_ptr<Session> session;
+  try {
+    session = std::make_unique<Session>(options);
+  } catch (...) {
+    const int code = report_current_exception(who(launcher_rank(), launcher_rank() + 1));
+    return code;
+  }
+  try {
+    work(*session);
+    return 0;
+  } catch (...) {
+    dist::Transport& transport = session->transport();
+    const int code =
+        report_current_exception(who(transport.rank().value, transport.size()));
+    transport.abort(code);
+    return code;
+  }
+}
+
+}  // namespace lrq::cli

@@ -1,0 +1,203 @@
+#include "src/recipe/field_table.h"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "src/base/text.h"
+
+namespace lrq::recipe {
+namespace {
+
+// The words of each enumeration, in its order.
+constexpr auto words(Per) { return std::array{"channel", "group"}; }
+constexpr auto words(Start) { return std::array{"lae", "smoothquant", "ones"}; }
+constexpr auto words(Scale) { return std::array{"learned", "fixed", "off"}; }
+constexpr auto words(Shift) { return std::array{"learned", "statistic", "off"}; }
+constexpr auto words(Qk) { return std::array{"tied", "free", "off"}; }
+constexpr auto words(Parametrization) { return std::array{"log", "absolute"}; }
+constexpr auto words(NlcReduction) {
+  return std::array{"token_mean_then_log", "token_log_then_mean", "flattened"};
+}
+constexpr auto words(Schedule) { return std::array{"waves", "independent"}; }
+constexpr auto words(Emit) { return std::array{"pre", "post"}; }
+constexpr auto words(LrSchedule) { return std::array{"constant", "linear"}; }
+constexpr auto words(Nonfinite) { return std::array{"restore", "stop"}; }
+constexpr auto words(Store) { return std::array{"compute", "float32", "bfloat16"}; }
+
+template <typename Member>
+std::string expected_kind() {
+  if constexpr (std::is_same_v<Member, bool>) {
+    return "true or false";
+  } else if constexpr (std::is_same_v<Member, int>) {
+    return concat("an integer from ", std::numeric_limits<int>::min(), " to ",
+                  std::numeric_limits<int>::max());
+  } else if constexpr (std::is_same_v<Member, double>) {
+    return "a number";
+  } else {
+    std::vector<std::string> names;
+    for (const char* word : words(Member{})) names.push_back(concat('"', word, '"'));
+    return "one of " + join(names, ", ");
+  }
+}
+
+template <typename Member>
+Value to_value(Member member) {
+  if constexpr (std::is_enum_v<Member>) {
+    return std::string(words(member).at(static_cast<std::size_t>(member)));
+  } else if constexpr (std::is_same_v<Member, int>) {
+    return std::int64_t{member};
+  } else {
+    return member;
+  }
+}
+
+bool from_value(const Value& value, bool& member) {
+  const auto* found = std::get_if<bool>(&value);
+  if (found != nullptr) member = *found;
+  return found != nullptr;
+}
+
+bool from_value(const Value& value, int& member) {
+  const auto* found = std::get_if<std::int64_t>(&value);
+  if (found == nullptr || !std::in_range<int>(*found)) return false;
+  member = static_cast<int>(*found);
+  return true;
+}
+
+bool from_value(const Value& value, double& member) {
+  if (const auto* whole = std::get_if<std::int64_t>(&value)) {
+    member = static_cast<double>(*whole);
+    return true;
+  }
+  const auto* found = std::get_if<double>(&value);
+  if (found != nullptr) member = *found;
+  return found != nullptr;
+}
+
+template <typename Enum>
+requires std::is_enum_v<Enum>
+bool from_value(const Value& value, Enum& member) {
+  const auto* found = std::get_if<std::string>(&value);
+  if (found == nullptr) return false;
+  constexpr auto kWords = words(Enum{});
+  for (std::size_t i = 0; i < kWords.size(); ++i) {
+    if (*found == kWords[i]) {
+      member = static_cast<Enum>(i);
+      return true;
+    }
+  }
+  return false;
+}
+
+template <typename Table, typename Member>
+Field field(std::string name, Table Recipe::*table, Member Table::*member) {
+  return {.name = std::move(name),
+          .expects = expected_kind<Member>(),
+          .get = [=](const Recipe& r) { return to_value(r.*table.*member); },
+          .set = [=](Recipe& r, const Value& v) { return from_value(v, r.*table.*member); }};
+}
+
+Value clip_value(const Recipe& recipe) {
+  if (recipe.weights.clip == ClipKind::kRatio) return recipe.weights.clip_ratio;
+  return std::string(recipe.weights.clip == ClipKind::kLearned ? "learned" : "none");
+}
+
+bool set_clip(Recipe& recipe, const Value& value) {
+  double ratio = 0.0;
+  if (from_value(value, ratio)) {
+    recipe.weights.clip = ClipKind::kRatio;
+    recipe.weights.clip_ratio = ratio;
+    return true;
+  }
+  const auto* word = std::get_if<std::string>(&value);
+  if (word == nullptr || (*word != "learned" && *word != "none")) return false;
+  recipe.weights.clip = *word == "learned" ? ClipKind::kLearned : ClipKind::kNone;
+  recipe.weights.clip_ratio = Recipe::Weights{}.clip_ratio;
+  return true;
+}
+
+std::vector<Field> make_table() {
+  using R = Recipe;
+  using W = R::Weights;
+  using A = R::Activations;
+  using S = R::Smoothing;
+  using L = R::Loss;
+  using T = R::Train;
+  return {
+      field("weights.bits", &R::weights, &W::bits),
+      field("weights.per", &R::weights, &W::per),
+      field("weights.group_size", &R::weights, &W::group_size),
+      field("weights.symmetric", &R::weights, &W::symmetric),
+      field("weights.zero_point", &R::weights, &W::zero_point),
+      Field{.name = "weights.clip",
+            .expects = "\"learned\", \"none\" or a ratio such as 0.9",
+            .get = clip_value,
+            .set = set_clip},
+      field("weights.include_zero", &R::weights, &W::include_zero),
+      field("activations.bits", &R::activations, &A::bits),
+      field("activations.symmetric", &R::activations, &A::symmetric),
+      field("activations.kv_bits", &R::activations, &A::kv_bits),
+      field("activations.quantize_q", &R::activations, &A::quantize_q),
+      field("activations.quantize_kv", &R::activations, &A::quantize_kv),
+      field("smoothing.start", &R::smoothing, &S::start),
+      field("smoothing.alpha", &R::smoothing, &S::alpha),
+      field("smoothing.scale", &R::smoothing, &S::scale),
+      field("smoothing.shift", &R::smoothing, &S::shift),
+      field("smoothing.qk", &R::smoothing, &S::qk),
+      field("smoothing.parametrization", &R::smoothing, &S::parametrization),
+      field("loss.mse_p", &R::loss, &L::mse_p),
+      field("loss.nlc_p", &R::loss, &L::nlc_p),
+      field("loss.mse_r", &R::loss, &L::mse_r),
+      field("loss.nlc_r", &R::loss, &L::nlc_r),
+      field("loss.nlc_reduction", &R::loss, &L::nlc_reduction),
+      field("loss.nlc_abs", &R::loss, &L::nlc_abs),
+      field("train.epochs", &R::train, &T::epochs),
+      field("train.let_lr", &R::train, &T::let_lr),
+      field("train.lwc_lr", &R::train, &T::lwc_lr),
+      field("train.wd", &R::train, &T::wd),
+      field("train.batch_size", &R::train, &T::batch_size),
+      field("train.schedule", &R::train, &T::schedule),
+      field("train.wave", &R::train, &T::wave),
+      field("train.emit", &R::train, &T::emit),
+      field("train.lr_schedule", &R::train, &T::lr_schedule),
+      field("train.nonfinite", &R::train, &T::nonfinite),
+      field("train.store", &R::train, &T::store),
+  };
+}
+
+std::string double_text(double value) {
+  if (!std::isfinite(value)) {  // spelled as TOML does; validate() refuses them with their field
+    return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+  }
+  std::array<char, 32> buffer{};
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
+  std::string text(buffer.data(), end.ptr);
+  if (text.find_first_of(".e") == std::string::npos) text += ".0";
+  return text;
+}
+
+}  // namespace
+
+std::string value_text(const Value& value) {
+  if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "true" : "false";
+  if (const auto* whole = std::get_if<std::int64_t>(&value)) return std::to_string(*whole);
+  if (const auto* number = std::get_if<double>(&value)) return double_text(*number);
+  return concat('"', std::get<std::string>(value), '"');
+}
+
+std::string value_kind(const Value& value) {
+  static constexpr std::array kKinds = {"a boolean", "an integer", "a number", "a string"};
+  return kKinds.at(value.index());
+}
+
+const std::vector<Field>& field_table() {
+  static const std::vector<Field> table = make_table();
+  return table;
+}
+
+}  // namespace lrq::recipe

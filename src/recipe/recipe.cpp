@@ -1,0 +1,120 @@
+#include "src/recipe/recipe.h"
+
+#include <cmath>
+
+#include "src/base/error.h"
+#include "src/base/text.h"
+#include "src/recipe/field_table.h"
+
+namespace lrq::recipe {
+namespace {
+
+/// Refuses values with the field's name and the value as TOML writes it.
+class Check {
+ public:
+  explicit Check(const Recipe& recipe) : recipe_(recipe) {}
+
+  void that(bool holds, const std::string& name, const std::string& expected,
+            const std::string& fix) const {
+    if (holds) return;
+    throw UsageError({.what = concat(name, " is ", text_of(name), ", expected ", expected),
+                      .where = recipe_.name.empty() ? concat("recipe field ", name)
+                                                    : concat("recipe ", recipe_.name, ", ", name),
+                      .fix = fix});
+  }
+
+  void bits(const std::string& name, int value) const {
+    that(value >= 2 && value <= 16, name, "2 to 16 (16: not quantized)",
+         concat("set it with --set ", name, "=8 or in the recipe"));
+  }
+
+  void not_negative(const std::string& name, double value) const {
+    that(std::isfinite(value) && value >= 0.0, name, "a finite number >= 0",
+         concat("set it with --set ", name, "=... or in the recipe"));
+  }
+
+  void at_least(int smallest, const std::string& name, int value) const {
+    that(value >= smallest, name, concat("at least ", smallest),
+         concat("set it with --set ", name, "=", smallest, " or in the recipe"));
+  }
+
+ private:
+  [[nodiscard]] std::string text_of(const std::string& name) const {
+    for (const Field& field : field_table()) {
+      if (field.name == name) return value_text(field.get(recipe_));
+    }
+    return "?";
+  }
+
+  const Recipe& recipe_;  // borrowed for one validate() call
+};
+
+void check_weights(const Recipe::Weights& weights, const std::string& name, const Check& check) {
+  if (weights.bits == 0) {
+    throw UsageError({.what = concat("the recipe does not say how many bits the weights have: it "
+                                     "needs --wbits"),
+                      .where = name.empty() ? std::string("recipe field weights.bits")
+                                            : concat("recipe ", name, ", weights.bits"),
+                      .fix = "add --wbits 4 (and --abits 4 for activations), or name a scheme such "
+                             "as --recipe lrquant-w4a4"});
+  }
+  check.bits("weights.bits", weights.bits);
+  if (weights.per == Per::kGroup) {
+    check.that(weights.group_size > 0, "weights.group_size",
+               "a positive number with per = \"group\"",
+               "add --group-size 128, or set weights.per=channel");
+  } else {
+    check.that(weights.group_size == 0, "weights.group_size", "0 with per = \"channel\"",
+               "set weights.per=group, or leave the group size out");
+  }
+  check.that(weights.zero_point || weights.symmetric, "weights.zero_point",
+             "true unless weights.symmetric is true",
+             "set weights.symmetric=true, or leave weights.zero_point out");
+  if (weights.clip == ClipKind::kRatio) {
+    check.that(weights.clip_ratio > 0.0 && weights.clip_ratio <= 1.0, "weights.clip",
+               "a ratio above 0 and at most 1", "set weights.clip=0.9, learned or none");
+  }
+}
+
+void check_train(const Recipe& recipe, const Check& check) {
+  const Recipe::Train& train = recipe.train;
+  check.at_least(0, "train.epochs", train.epochs);
+  check.at_least(1, "train.batch_size", train.batch_size);
+  check.at_least(1, "train.wave", train.wave);
+  check.not_negative("train.let_lr", train.let_lr);
+  check.not_negative("train.lwc_lr", train.lwc_lr);
+  check.not_negative("train.wd", train.wd);
+  const Recipe::Loss& loss = recipe.loss;
+  check.not_negative("loss.mse_p", loss.mse_p);
+  check.not_negative("loss.nlc_p", loss.nlc_p);
+  check.not_negative("loss.mse_r", loss.mse_r);
+  check.not_negative("loss.nlc_r", loss.nlc_r);
+  const bool any_loss = loss.mse_p > 0 || loss.nlc_p > 0 || loss.mse_r > 0 || loss.nlc_r > 0;
+  check.that(train.epochs == 0 || any_loss, "train.epochs",
+             "0 where every weight of the table loss is 0 (nothing to learn from)",
+             "set loss.mse_p=1 or loss.nlc_p=1, or --epochs 0");
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> fields(const Recipe& recipe) {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const Field& field : field_table()) {
+    out.emplace_back(field.name, value_text(field.get(recipe)));
+  }
+  return out;
+}
+
+void validate(const Recipe& recipe) {
+  const Check check(recipe);
+  check_weights(recipe.weights, recipe.name, check);
+  check.bits("activations.bits", recipe.activations.bits);
+  if (recipe.activations.kv_bits != 0) {
+    check.bits("activations.kv_bits", recipe.activations.kv_bits);
+  }
+  check.that(recipe.smoothing.alpha >= 0.0 && recipe.smoothing.alpha <= 1.0, "smoothing.alpha",
+             "a number from 0 to 1", "set smoothing.alpha=0.5");
+  check_train(recipe, check);
+}
+
+}  // namespace lrq::recipe

@@ -1,0 +1,143 @@
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include <gtest/gtest.h>
+
+#include "src/base/error.h"
+#include "src/recipe/recipe_toml.h"
+
+namespace lrq::recipe {
+namespace {
+
+const std::filesystem::path kRecipes = LRQ_RECIPES;
+
+std::optional<std::string> shipped_text(const std::string& name) {
+  std::ifstream file(kRecipes / (name + ".toml"));
+  if (!file) return std::nullopt;
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+Recipe shipped(const std::string& name) {
+  const auto text = shipped_text(name);
+  EXPECT_TRUE(text.has_value()) << name;
+  return parse_recipe(text.value_or(""), name + ".toml", shipped_text);
+}
+
+std::map<std::string, std::string> as_map(const Recipe& recipe) {
+  const auto all = fields(recipe);
+  return {all.begin(), all.end()};
+}
+
+// What every recipe has unless its own test below says otherwise (lrquant's own values).
+std::map<std::string, std::string> expected(const std::map<std::string, std::string>& differs) {
+  std::map<std::string, std::string> all = {
+      {"weights.bits", "0"},
+      {"weights.per", "\"channel\""},
+      {"weights.group_size", "0"},
+      {"weights.symmetric", "false"},
+      {"weights.zero_point", "true"},
+      {"weights.clip", "\"learned\""},
+      {"weights.include_zero", "false"},
+      {"activations.bits", "16"},
+      {"activations.symmetric", "false"},
+      {"activations.kv_bits", "0"},
+      {"activations.quantize_q", "true"},
+      {"activations.quantize_kv", "true"},
+      {"smoothing.start", "\"lae\""},
+      {"smoothing.alpha", "0.5"},
+      {"smoothing.scale", "\"learned\""},
+      {"smoothing.shift", "\"learned\""},
+      {"smoothing.qk", "\"tied\""},
+      {"smoothing.parametrization", "\"log\""},
+      {"loss.mse_p", "1.0"},
+      {"loss.nlc_p", "1.0"},
+      {"loss.mse_r", "0.0"},
+      {"loss.nlc_r", "0.0"},
+      {"loss.nlc_reduction", "\"token_mean_then_log\""},
+      {"loss.nlc_abs", "false"},
+      {"train.epochs", "20"},
+      {"train.let_lr", "0.001"},
+      {"train.lwc_lr", "0.01"},
+      {"train.wd", "0.0"},
+      {"train.batch_size", "1"},
+      {"train.schedule", "\"waves\""},
+      {"train.wave", "8"},
+      {"train.emit", "\"pre\""},
+      {"train.lr_schedule", "\"constant\""},
+      {"train.nonfinite", "\"restore\""},
+      {"train.store", "\"compute\""},
+  };
+  for (const auto& [name, value] : differs) all.at(name) = value;
+  return all;
+}
+
+TEST(ShippedRecipesTest, RtnLearnsAndSmoothsNothing) {
+  EXPECT_EQ(as_map(shipped("rtn")), expected({{"weights.clip", "\"none\""},
+                                              {"smoothing.start", "\"ones\""},
+                                              {"smoothing.scale", "\"off\""},
+                                              {"smoothing.shift", "\"off\""},
+                                              {"smoothing.qk", "\"off\""},
+                                              {"train.epochs", "0"}}));
+}
+
+TEST(ShippedRecipesTest, SmoothquantFixesItsScales) {
+  EXPECT_EQ(as_map(shipped("smoothquant")), expected({{"weights.clip", "\"none\""},
+                                                      {"smoothing.start", "\"smoothquant\""},
+                                                      {"smoothing.scale", "\"fixed\""},
+                                                      {"smoothing.shift", "\"off\""},
+                                                      {"smoothing.qk", "\"off\""},
+                                                      {"train.epochs", "0"}}));
+}
+
+TEST(ShippedRecipesTest, OmniquantHasItsOwnStartLossAndRate) {
+  EXPECT_EQ(as_map(shipped("omniquant")), expected({{"smoothing.start", "\"smoothquant\""},
+                                                    {"smoothing.shift", "\"off\""},
+                                                    {"smoothing.qk", "\"free\""},
+                                                    {"loss.nlc_p", "0.0"},
+                                                    {"train.let_lr", "0.005"}}));
+}
+
+TEST(ShippedRecipesTest, LrquantIsThePapersRow) {
+  EXPECT_EQ(as_map(shipped("lrquant")), expected({}));
+}
+
+TEST(ShippedRecipesTest, LrquantParityFollowsThePublishedCode) {
+  EXPECT_EQ(as_map(shipped("lrquant-parity")),
+            expected({{"smoothing.qk", "\"free\""},
+                      {"smoothing.parametrization", "\"absolute\""},
+                      {"loss.nlc_abs", "true"},
+                      {"train.wave", "1"}}));
+}
+
+TEST(ShippedRecipesTest, SchemesAddBitsAlone) {
+  EXPECT_EQ(as_map(shipped("lrquant-w4a4")),
+            expected({{"weights.bits", "4"}, {"activations.bits", "4"}}));
+  EXPECT_EQ(as_map(shipped("lrquant-w6a6")),
+            expected({{"weights.bits", "6"}, {"activations.bits", "6"}}));
+}
+
+TEST(ShippedRecipesTest, LaeStartIsLrquantWithoutLearning) {
+  EXPECT_EQ(as_map(shipped("lae-start")), expected({{"train.epochs", "0"}}));
+}
+
+TEST(ShippedRecipesTest, EveryFileReadsBackFromItsMergedTextAndIsValidOnceBitsAreGiven) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kRecipes)) {
+    if (entry.path().extension() != ".toml") continue;
+    ++count;
+    Recipe recipe = shipped(entry.path().stem().string());
+    EXPECT_EQ(recipe.name, entry.path().stem().string());
+    const std::string text = to_toml(recipe);
+    EXPECT_EQ(fields(parse_recipe(text, recipe.name, shipped_text)), fields(recipe)) << text;
+    if (recipe.weights.bits == 0) set_field(recipe, "weights.bits=4");
+    EXPECT_NO_THROW(validate(recipe)) << recipe.name;
+  }
+  EXPECT_GE(count, 8);
+}
+
+}  // namespace
+}  // namespace lrq::recipe
