@@ -31,7 +31,7 @@ struct RoundToGrid : torch::autograd::Function<RoundToGrid> {
     const Tensor &x = saved[0], &step = saved[1], &zero = saved[2], &grad = grad_out[0];
     const std::int64_t q_max = ctx->saved_data["q_max"].toInt();
     const Tensor code = free_code(x, step, zero);
-    const Tensor clipped = code.ge(0).logical_and(code.le(q_max)).logical_not();
+    const Tensor clipped = code.ge(0).bitwise_and(code.le(q_max)).bitwise_not();
     const Tensor d_step = code.clamp(0, q_max) - zero - (x / step).masked_fill(clipped, 0);
     return {grad.masked_fill(clipped, 0), (grad * d_step).sum_to_size(step.sizes()), Tensor(),
             Tensor()};

@@ -26,14 +26,37 @@ struct ClosedClamp : torch::autograd::Function<ClosedClamp> {
   }
   static variable_list backward(AutogradContext* ctx, variable_list grad_out) {
     const Tensor x = ctx->get_saved_variables()[0];
-    const Tensor inside = x.ge(kSmallestStep).logical_and(x.le(kLargestStep));
-    return {grad_out[0].masked_fill(inside.logical_not(), 0)};
+    const Tensor inside = x.ge(kSmallestStep).bitwise_and(x.le(kLargestStep));
+    return {grad_out[0].masked_fill(inside.bitwise_not(), 0)};
   }
 };
 
 // A number as a tensor on x's device: dividing by a host number is a multiplication by its
 // reciprocal on a GPU, which rounds differently.
 Tensor divisor(double value, const Tensor& x) { return at::full({}, value, x.options()); }
+
+// |x| and "x is a number", in operations that C++ can also run on the meta device
+// (neither abs nor logical_and: hence maximum and bitwise_and).
+Tensor magnitude(const Tensor& x) { return at::maximum(x, x.neg()); }
+Tensor is_finite(const Tensor& x) { return (x - x).eq(0); }
+
+// max(|high|, |low|); equal magnitudes share the gradient by halves, as at::maximum does, whose own
+// way back the meta device does not run.
+struct LargestMagnitude : torch::autograd::Function<LargestMagnitude> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& high, const Tensor& low) {
+    ctx->save_for_backward({high, low});
+    return at::maximum(magnitude(high), magnitude(low));
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grad_out) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &high = saved[0], &low = saved[1], &grad = grad_out[0];
+    const Tensor from_high = magnitude(high);
+    const Tensor from_low = magnitude(low);
+    const Tensor half = from_high.eq(from_low).to(grad.scalar_type()) * 0.5;
+    return {grad * (from_high.gt(from_low) + half) * high.sign(),
+            grad * (from_low.gt(from_high) + half) * low.sign()};
+  }
+};
 
 }  // namespace
 
@@ -43,11 +66,11 @@ StepAndZero step_and_zero(const Tensor& low, const Tensor& high, const Grid& gri
   const double half = static_cast<double>(std::int64_t{1} << (grid.bits - 1));
   Tensor raw;
   if (grid.symmetric) {
-    raw = at::maximum(high.abs(), low.abs()) / divisor(half - 1, low);
+    raw = LargestMagnitude::apply(high, low) / divisor(half - 1, low);
   } else {
     raw = (high - low) / divisor(static_cast<double>(grid.q_max()), low);
   }
-  const Tensor broken = high.isfinite().logical_and(low.isfinite()).logical_not();
+  const Tensor broken = is_finite(high.detach()).bitwise_and(is_finite(low.detach())).bitwise_not();
   const Tensor step =
       ClosedClamp::apply(raw).masked_fill(broken, std::numeric_limits<double>::quiet_NaN());
   if (grid.symmetric) {

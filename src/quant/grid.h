@@ -35,6 +35,7 @@ struct StepAndZero {
 ///   asymmetric: step = clamp((high - low) / (2^b - 1), 1e-5, 1e4),
 ///               zero = round(clamp(-low / step, -1e4, 1e4))
 /// Source: OmniQuant/LRQuant quantizer (docs/methods.md, "Quantizer").
+/// A range that is not finite gets step NaN.
 /// low, high: any equal shape, float32 or float64, may carry gradient (closed-range clamp
 /// gradient). Throws BugError if the shapes differ.  Threads: any.
 [[nodiscard]] StepAndZero step_and_zero(const at::Tensor& low, const at::Tensor& high,

@@ -49,6 +49,20 @@ struct RowCosine : torch::autograd::Function<RowCosine> {
   }
 };
 
+// at::mse_loss, whose way back does not run on the meta device, with the difference kept.
+struct SquaredError : torch::autograd::Function<SquaredError> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& f) {
+    const Tensor difference = q - f;
+    ctx->save_for_backward({difference});
+    return (difference * difference).mean();
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grad_out) {
+    const Tensor difference = ctx->get_saved_variables()[0];
+    const double share = 2.0 / static_cast<double>(difference.numel());
+    return {difference * (grad_out[0] * share), Tensor()};
+  }
+};
+
 // -log of a cosine or of a mean of cosines.
 Tensor negative_log(const Tensor& cosine, const NlcOptions& options) {
   if (options.absolute) return cosine.abs().log().neg();
@@ -74,7 +88,7 @@ Tensor nlc_loss(const Tensor& q, const Tensor& f, const NlcOptions& options) {
 Tensor mse_loss(const Tensor& q, const Tensor& f) {
   check(q, f);
   const at::ScalarType dtype = loss_dtype(q, f);
-  return at::mse_loss(q.to(dtype), f.detach().to(dtype));
+  return SquaredError::apply(q.to(dtype), f.detach().to(dtype));
 }
 
 }  // namespace lrq::quant

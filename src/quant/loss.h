@@ -23,6 +23,7 @@ struct NlcOptions {
                                   const NlcOptions& options = {});
 
 /// Compute the mean of the squared differences over all entries; shapes and dtypes as nlc_loss.
+/// Call it as quant::mse_loss: argument-dependent look-up also finds at::mse_loss.
 [[nodiscard]] at::Tensor mse_loss(const at::Tensor& q, const at::Tensor& f);
 
 }  // namespace lrq::quant

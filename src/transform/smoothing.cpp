@@ -18,9 +18,10 @@ constexpr double kSmallestStart = 1e-5;
 // The published code overwrites the parameter's data outside the graph: the gradient stays whole.
 struct Truncate : torch::autograd::Function<Truncate> {
   static Tensor forward(AutogradContext* /*ctx*/, const Tensor& scale) {
-    const Tensor nearest =
-        at::full_like(scale, kSmallestScale).masked_fill(scale.lt(0), -kSmallestScale);
-    return at::where(scale.abs().lt(kSmallestScale), nearest, scale);
+    const Tensor small_positive = scale.ge(0).bitwise_and(scale.lt(kSmallestScale));
+    const Tensor small_negative = scale.lt(0).bitwise_and(scale.gt(-kSmallestScale));
+    return scale.masked_fill(small_positive, kSmallestScale)
+        .masked_fill(small_negative, -kSmallestScale);
   }
   static variable_list backward(AutogradContext* /*ctx*/, variable_list grad_out) {
     return {grad_out[0]};

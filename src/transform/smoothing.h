@@ -19,6 +19,7 @@ inline constexpr double kSmallestScale = 1e-2;
 
 /// Lift entries with |s| < kSmallestScale to sign(s) * kSmallestScale; 0 counts as positive.
 /// Differs: the published code leaves an exact zero, which divides by zero.
+/// Gradient: passed on whole, as the published code overwrites the data outside the graph.
 [[nodiscard]] at::Tensor truncate_scale(const at::Tensor& scale);
 
 /// Repeat each head-sized chunk of a key/value vector for the query heads that share it.

@@ -302,9 +302,18 @@ TEST(FakeQuantTest, ShapesThatDoNotFitAreRefused) {
   EXPECT_THROW((void)fake_quant_rows(weight.to(at::kHalf), {.bits = 4}), BugError);
 }
 
-TEST(FakeQuantTest, RunsOnTheMetaDevice) {
-  const at::Tensor x = at::empty({2, 3, 8}, at::TensorOptions().device(at::kMeta));
-  EXPECT_EQ(fake_quant_rows(x, {.bits = 4}).sizes(), x.sizes());
+TEST(FakeQuantTest, RunsOnTheMetaDeviceInBothDirections) {
+  const at::TensorOptions meta = at::TensorOptions().device(at::kMeta);
+  for (const bool symmetric : {false, true}) {
+    const at::Tensor x = at::empty({2, 3, 8}, meta).set_requires_grad(true);
+    const at::Tensor column = at::empty({8}, meta).set_requires_grad(true);
+    const at::Tensor weight = fake_quant_weight(
+        at::empty({5, 8}, meta), {.column_scale = column, .clip_upper = at::empty({10, 1}, meta)},
+        {.bits = 4, .symmetric = symmetric, .group_size = 4});
+    fake_quant_rows(x, {.bits = 4, .symmetric = symmetric}).matmul(weight.t()).sum().backward();
+    EXPECT_EQ(x.grad().sizes(), x.sizes());
+    EXPECT_EQ(column.grad().sizes(), column.sizes());
+  }
 }
 
 TEST(ClippingTest, StartsWithOneFactorPerRange) {

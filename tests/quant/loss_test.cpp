@@ -12,6 +12,8 @@ namespace {
 
 using namespace lrq::testing;
 
+// quant::mse_loss is named in full: argument-dependent look-up also finds at::mse_loss.
+
 // [1, T, C] from one row a token.
 at::Tensor tokens(const Matrix& rows, at::ScalarType dtype = at::kDouble) {
   return matrix_of(rows, dtype).unsqueeze(0);
@@ -26,9 +28,9 @@ constexpr double kTolerance = 1e-9;
 TEST(LossTest, GivesTheValuesOfVectorE) {
   const at::Tensor output = tokens(kOutput);
   EXPECT_NEAR(nlc_loss(output, tokens(kTarget)).item<double>(), 0.0446944074, kTolerance);
-  EXPECT_NEAR(mse_loss(output, tokens(kTarget)).item<double>(), 0.5, kTolerance);
+  EXPECT_NEAR(quant::mse_loss(output, tokens(kTarget)).item<double>(), 0.5, kTolerance);
   EXPECT_NEAR(nlc_loss(output, tokens(kSecondTarget)).item<double>(), 0.0976602341, kTolerance);
-  EXPECT_NEAR(mse_loss(output, tokens(kSecondTarget)).item<double>(), 0.5, kTolerance);
+  EXPECT_NEAR(quant::mse_loss(output, tokens(kSecondTarget)).item<double>(), 0.5, kTolerance);
   const NlcOptions per_token{.reduction = NlcReduction::kTokenLogThenMean};
   EXPECT_NEAR(nlc_loss(output, tokens(kTarget), per_token).item<double>(), 0.0447019344,
               kTolerance);
@@ -37,7 +39,7 @@ TEST(LossTest, GivesTheValuesOfVectorE) {
 TEST(LossTest, SumOfAllFourTermsIsThatOfVectorE) {
   double sum = 0;
   for (const Matrix& target : {kTarget, kSecondTarget}) {
-    sum += mse_loss(tokens(kOutput), tokens(target)).item<double>();
+    sum += quant::mse_loss(tokens(kOutput), tokens(target)).item<double>();
     sum += nlc_loss(tokens(kOutput), tokens(target)).item<double>();
   }
   EXPECT_NEAR(sum, 1.1423546415, kTolerance);
@@ -46,7 +48,7 @@ TEST(LossTest, SumOfAllFourTermsIsThatOfVectorE) {
 TEST(LossTest, GradientOfTheSumIsThatOfVectorE) {
   const at::Tensor output = leaf(tokens(kOutput, at::kFloat));
   const at::Tensor target = tokens(kTarget, at::kFloat);
-  (mse_loss(output, target) + nlc_loss(output, target)).backward();
+  (quant::mse_loss(output, target) + nlc_loss(output, target)).backward();
   expect_vector(output.grad(),
                 tokens({{0.01185856, 0.02371712, -0.39262620}, {0, 0.35090125, -0.35675719}}));
 }
@@ -61,7 +63,7 @@ TEST(NlcTest, FlattenedTakesOneCosineOfEverything) {
 TEST(NlcTest, AnEqualOutputCostsNothing) {
   const at::Tensor output = tokens(kOutput);
   EXPECT_NEAR(nlc_loss(output, output).item<double>(), 0, 1e-15);
-  EXPECT_EQ(mse_loss(output, output).item<double>(), 0);
+  EXPECT_EQ(quant::mse_loss(output, output).item<double>(), 0);
 }
 
 TEST(NlcTest, AZeroVectorHasCosineZero) {
@@ -93,7 +95,7 @@ TEST(NlcTest, ANanStaysNan) {
   Matrix rows = kOutput;
   rows[1][2] = std::numeric_limits<double>::quiet_NaN();
   EXPECT_TRUE(std::isnan(nlc_loss(tokens(rows), tokens(kTarget)).item<double>()));
-  EXPECT_TRUE(std::isnan(mse_loss(tokens(rows), tokens(kTarget)).item<double>()));
+  EXPECT_TRUE(std::isnan(quant::mse_loss(tokens(rows), tokens(kTarget)).item<double>()));
 }
 
 TEST(NlcTest, ScaleOfTheOutputDoesNotMatter) {
@@ -129,16 +131,24 @@ TEST(NlcTest, GradientsEqualFiniteDifferences) {
 TEST(LossTest, AHalfPrecisionOutputIsJudgedInFloat32) {
   const at::Tensor output = leaf(tokens(kOutput, at::kBFloat16));
   const at::Tensor target = tokens(kTarget, at::kBFloat16);
-  const at::Tensor loss = nlc_loss(output, target) + mse_loss(output, target);
+  const at::Tensor loss = nlc_loss(output, target) + quant::mse_loss(output, target);
   EXPECT_EQ(loss.scalar_type(), at::kFloat);
   EXPECT_NEAR(loss.item<double>(), 0.5446944074, 1e-6);
   loss.backward();
   EXPECT_EQ(output.grad().scalar_type(), at::kBFloat16);
 }
 
+TEST(LossTest, RunsOnTheMetaDeviceInBothDirections) {
+  const at::TensorOptions meta = at::TensorOptions().device(at::kMeta);
+  const at::Tensor output = at::empty({1, 3, 8}, meta).set_requires_grad(true);
+  const at::Tensor target = at::empty({1, 3, 8}, meta);
+  (nlc_loss(output, target) + quant::mse_loss(output, target)).backward();
+  EXPECT_EQ(output.grad().sizes(), output.sizes());
+}
+
 TEST(LossTest, OtherShapesAreRefused) {
   EXPECT_THROW((void)nlc_loss(tokens(kOutput), tokens({{1, 2, 2}})), BugError);
-  EXPECT_THROW((void)mse_loss(matrix_of(kOutput), matrix_of(kTarget)), BugError);
+  EXPECT_THROW((void)quant::mse_loss(matrix_of(kOutput), matrix_of(kTarget)), BugError);
 }
 
 }  // namespace

@@ -37,6 +37,11 @@ TEST(SmoothingTest, TruncationIsThatOfVectorC) {
   EXPECT_TRUE(at::equal(scale.grad(), at::ones({6}))) << scale.grad();
 }
 
+TEST(SmoothingTest, TruncationRunsOnTheMetaDevice) {
+  const at::Tensor scale = at::empty({6}, at::TensorOptions().device(at::kMeta));
+  EXPECT_EQ(truncate_scale(scale).sizes(), scale.sizes());
+}
+
 TEST(SmoothingTest, HeadsAreRepeatedInQueryOrder) {
   const at::Tensor v = vector_of({1, 2, 3, 4});  // two heads of two
   EXPECT_TRUE(at::equal(repeat_heads(v, 2, 2), vector_of({1, 2, 1, 2, 3, 4, 3, 4})));
