@@ -49,18 +49,23 @@ class SafetensorsReader : public CheckpointReader {
     return out;
   }
 
-  [[nodiscard]] at::Tensor read(const std::string& name, const std::vector<std::int64_t>& shape,
-                                at::ScalarType dtype) const override {
+  void check(const std::string& name, const std::vector<std::int64_t>& shape) const override {
     const auto found = shard_of_.find(name);
     if (found == shard_of_.end()) throw_missing(name);
     const Shard& shard = shards_.at(found->second);
     const SafetensorsEntry& entry = shard.header.tensors.at(name);
-    if (entry.shape != shape) {
-      throw DataError({.what = concat("tensor has shape ", format_list(entry.shape), ", not ",
-                                      format_list(shape)),
-                       .where = concat(shard.file.path().string(), ", tensor ", name),
-                       .fix = "check that config.json belongs to these weights"});
-    }
+    if (entry.shape == shape) return;
+    throw DataError({.what = concat("tensor has shape ", format_list(entry.shape), ", not ",
+                                    format_list(shape)),
+                     .where = concat(shard.file.path().string(), ", tensor ", name),
+                     .fix = "check that config.json belongs to these weights"});
+  }
+
+  [[nodiscard]] at::Tensor read(const std::string& name, const std::vector<std::int64_t>& shape,
+                                at::ScalarType dtype) const override {
+    check(name, shape);
+    const Shard& shard = shards_.at(shard_of_.at(name));
+    const SafetensorsEntry& entry = shard.header.tensors.at(name);
     const auto bytes = shard.file.bytes().subspan(entry.begin, entry.end - entry.begin);
     shard.file.will_need(bytes);
     at::Tensor tensor = copy_out(bytes, entry, dtype);

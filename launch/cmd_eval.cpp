@@ -88,7 +88,7 @@ void run_eval(Session& session, const EvalOptions& options) {
   std::optional<FinishedRun> run;
   if (!options.run.empty()) run = open_run(*files, options.run);
   const pipeline::ModelSource model(
-      options.model.empty() ? std::filesystem::path(run->model) : options.model,
+      std::filesystem::path(options.model.empty() ? run->model : options.model),
       run ? run->blocks : 0);
   if (transport.size() > model.blocks()) {
     throw UsageError({.what = concat(transport.size(), " ranks, and the model has ",

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -26,7 +27,7 @@
 namespace lrq::pipeline {
 namespace {
 
-std::vector<BlockRange> waves_of(const CalibrationRequest& request, int blocks) {
+std::vector<BlockRange> waves_for(const CalibrationRequest& request, int blocks) {
   const auto& train = request.recipe.train;
   // Blocks that see only the full-precision chain need not wait for each other.
   const bool independent = train.schedule == recipe::Schedule::kIndependent;
@@ -57,7 +58,7 @@ class Calibration {
         model_(model),
         request_(request),
         store_dtype_(store_dtype(request.recipe, request.compute)),
-        waves_(waves_of(request, model.blocks())),
+        waves_(waves_for(request, model.blocks())),
         activations_(files, request.run,
                      {.tokens = request.tokens,
                       .hidden = model.config().hidden_size,

@@ -12,6 +12,7 @@
 #include "dist/collectives.h"
 #include "src/base/text.h"
 #include "src/pipeline/activation_link.h"
+#include "src/pipeline/block_method.h"
 #include "src/pipeline/block_state.h"
 #include "src/pipeline/block_trainer.h"
 #include "src/pipeline/plan_check.h"
@@ -50,14 +51,16 @@ class LearningStage {
     const auto rank = static_cast<std::size_t>(rank_);
     if (rank >= ranges.size()) return;
     for (int index = ranges[rank].first; index < ranges[rank].last; ++index) open(BlockIndex{index});
-    const MessageShape shape{.samples = context.recipe.train.batch_size, .tokens = context.tokens,
-                             .hidden = context.hidden(), .dtype = context.store,
-                             .device = context.device};
+    const MessageShape message{.samples = context.recipe.train.batch_size,
+                               .tokens = context.tokens,
+                               .hidden = context.hidden(),
+                               .dtype = context.store,
+                               .device = context.device};
     if (plan.previous[rank] >= 0) {
-      inbound_.emplace(context.transport, Rank{plan.previous[rank]}, shape,
+      inbound_.emplace(context.transport, Rank{plan.previous[rank]}, message,
                        task.steps - task.first_step);
     }
-    if (plan.next[rank] >= 0) outbound_.emplace(context.transport, Rank{plan.next[rank]}, shape);
+    if (plan.next[rank] >= 0) outbound_.emplace(context.transport, Rank{plan.next[rank]}, message);
   }
 
   void run() {
