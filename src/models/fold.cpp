@@ -1,4 +1,4 @@
-#include <cmath>
+#include <utility>
 
 #include <ATen/ATen.h>
 
@@ -36,20 +36,22 @@ class Folder {
         method_(method) {}
 
   [[nodiscard]] EffectiveBlock fold(at::ScalarType compute) {
-    const BlockSpec& block = family_.block();
+    transform();
     EffectiveBlock folded;
-    for (const std::string& norm : block.norms) folded.norms[norm] = stored_norm(norm);
-    for (const LinearSpec& linear : block.linears) {
-      linears_[linear.name].bias = exact(find(weights_, linear.name + ".bias"));
-    }
-    // The order matters: the value rows are scaled after their columns, the q.k rows last.
-    for (const NormPair& pair : block.norm_pairs) fold_norm(pair, folded.norms.at(pair.norm));
-    for (const ValuePair& pair : block.value_pairs) fold_value(pair);
-    fold_query_key(block);
-    for (const LinearSpec& linear : block.linears) {
-      folded.linears[linear.name] = quantized(linear, compute);
+    folded.norms = std::move(norms_);
+    for (const auto& [name, linear] : linears_) {
+      folded.linears[name] = {
+          quant::fake_quant_weight(weight(name), linear.transform, method_.weight).to(compute),
+          linear.bias};
     }
     return folded;
+  }
+
+  [[nodiscard]] std::map<std::string, quant::WeightTransform> transforms() {
+    transform();
+    std::map<std::string, quant::WeightTransform> found;
+    for (const auto& [name, linear] : linears_) found[name] = linear.transform;
+    return found;
   }
 
  private:
@@ -57,6 +59,21 @@ class Folder {
     quant::WeightTransform transform;
     at::Tensor bias;
   };
+
+  /// The order matters: value rows are scaled after their columns, the q.k rows last.
+  void transform() {
+    const BlockSpec& block = family_.block();
+    for (const std::string& norm : block.norms) norms_[norm] = stored_norm(norm);
+    for (const LinearSpec& linear : block.linears) {
+      linears_[linear.name].bias = exact(find(weights_, linear.name + ".bias"));
+    }
+    for (const NormPair& pair : block.norm_pairs) fold_norm(pair, norms_.at(pair.norm));
+    for (const ValuePair& pair : block.value_pairs) fold_value(pair);
+    fold_query_key(block);
+    for (const LinearSpec& linear : block.linears) {
+      add_clipping(linear, linears_.at(linear.name).transform);
+    }
+  }
 
   [[nodiscard]] const at::Tensor& weight(const std::string& name) const {
     return weights_.at(name + ".weight");
@@ -130,14 +147,6 @@ class Folder {
                                    config_.query_groups());
   }
 
-  [[nodiscard]] EffectiveLinear quantized(const LinearSpec& spec, at::ScalarType compute) {
-    Linear& linear = linears_.at(spec.name);
-    add_clipping(spec, linear.transform);
-    return {
-        quant::fake_quant_weight(weight(spec.name), linear.transform, method_.weight).to(compute),
-        linear.bias};
-  }
-
   void add_clipping(const LinearSpec& spec, quant::WeightTransform& transform) const {
     if (method_.weight.identity() || method_.clip == Clip::kNone) return;
     if (method_.clip == Clip::kRatio) {
@@ -161,6 +170,7 @@ class Folder {
   const NamedTensors& learnables_;
   const BlockMethod& method_;
   std::map<std::string, Linear> linears_;
+  std::map<std::string, EffectiveNorm> norms_;
 };
 
 }  // namespace
@@ -169,6 +179,13 @@ EffectiveBlock fold(const Family& family, const NamedTensors& weights,
                     const NamedTensors& learnables, const BlockMethod& method,
                     at::ScalarType compute) {
   return Folder(family, weights, learnables, method).fold(compute);
+}
+
+std::map<std::string, quant::WeightTransform> weight_transforms(const Family& family,
+                                                                const NamedTensors& weights,
+                                                                const NamedTensors& learnables,
+                                                                const BlockMethod& method) {
+  return Folder(family, weights, learnables, method).transforms();
 }
 
 }  // namespace lrq::models

@@ -1,6 +1,7 @@
 #include "src/models/learnables.h"
 
 #include <cmath>
+#include <utility>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

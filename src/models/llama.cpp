@@ -85,6 +85,15 @@ at::Tensor repeat_shared(const at::Tensor& x, std::int64_t n) {
       .reshape({x.size(0), x.size(1) * n, x.size(2), x.size(3)});
 }
 
+/// softmax(q k' / sqrt(D)) v, causal.  q, k, v [1, H, T, D] of one dtype.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  if (q.is_meta()) {  // a causal fused attention has no meta form in C++: the shapes, plainly
+    return at::matmul(at::matmul(q, k.transpose(-2, -1)).softmax(-1), v);
+  }
+  return at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/std::nullopt, /*dropout_p=*/0.0,
+                                          /*is_causal=*/true);
+}
+
 /// The LLaMA family: RMSNorm, rotary embeddings, grouped queries, gated SiLU.
 class Llama final : public Family {
  public:
@@ -172,9 +181,8 @@ at::Tensor Llama::attention(const EffectiveBlock& block, const at::Tensor& x,
                                                  .transpose(1, 2)
                                                  .contiguous());
   const std::int64_t sharing = config_.query_groups();
-  const at::Tensor mixed = at::scaled_dot_product_attention(
-      q.to(compute), repeat_shared(k.to(compute), sharing), repeat_shared(v.to(compute), sharing),
-      /*attn_mask=*/std::nullopt, /*dropout_p=*/0.0, /*is_causal=*/true);
+  const at::Tensor mixed = attend(q.to(compute), repeat_shared(k.to(compute), sharing),
+                                  repeat_shared(v.to(compute), sharing));
   const at::Tensor merged = mixed.transpose(1, 2).reshape({x.size(0), x.size(1), -1}).to(exact);
   return apply_linear(block.linears.at(kOut), at_site(Site::kOutIn, merged).to(compute), exact);
 }

@@ -1,8 +1,12 @@
 #pragma once
 
+#include <map>
+#include <string>
+
 #include <ATen/core/Tensor.h>
 
 #include "src/models/family.h"
+#include "src/quant/fake_quant.h"
 #include "src/quant/grid.h"
 
 namespace lrq::models {
@@ -37,11 +41,18 @@ enum class RateGroup { kFixed, kSmoothing, kClipping };
 ///   qkv_smooth_scale, fc1_smooth_scale, out_smooth_scale, qkt_smooth_scale, *_smooth_shift,
 ///   <linear>.weight_quantizer.{upbound,lowbound}_factor.
 /// With Parametrization::kLog a scale is stored as its logarithm, under *_smooth_log_scale.
+/// kFixed: what the method does not learn, and what cannot matter: everything if nothing is
+/// quantized, shifts where the activations that they move stay exact (their gradient would be
+/// rounding noise, which Adam turns into full steps).
 [[nodiscard]] RateGroup rate_group(const std::string& learnable, const BlockMethod& method);
 
 /// Make the learnables of a block at their start values, float32 leaves on the weights' device.
 /// weights: the block's tensors by name within the block ("self_attn.q_proj.weight"), float32.
 /// statistics: "<site>.absmax" and "<site>.shift", [C] float32.
+/// What rate_group calls kFixed requires no gradient.  Clip factors exist where they are learned
+/// and weights are quantized; a q.k scale, which starts at ones, exists only where it is learned.
+/// Under grouped queries the value scale starts from the largest statistic (and column) over the
+/// sharing heads, its shift from their mean.
 /// Throws BugError if a statistic that the method needs is missing.
 [[nodiscard]] NamedTensors initial_learnables(const Family& family, const NamedTensors& weights,
                                               const NamedTensors& statistics,
@@ -54,10 +65,18 @@ void truncate_scales(NamedTensors& learnables);
 /// Fold the learnables into the block and fake-quantize its weights: the only folding routine,
 /// for learning (under autograd), freezing, evaluation and export alike.  Order: norm -> qkv,
 /// norm -> mlp, v -> o, q/k; then the quantizer (docs/methods.md, "Folding").
-/// weights float32 (float64 in tests).  compute: dtype of the returned weights.
+/// Folds whatever scales and shifts `learnables` hold; a tensor stays undefined where nothing is
+/// to do.  weights float32 (float64 in tests).  compute: dtype of the returned weights.
+/// Throws BugError if clipping is learned and a factor is missing.
 [[nodiscard]] EffectiveBlock fold(const Family& family, const NamedTensors& weights,
                                   const NamedTensors& learnables, const BlockMethod& method,
                                   at::ScalarType compute);
+
+/// What `fold` does to each linear's weight on its way to the quantizer, by name: what
+/// quant::quantize_weight needs to give the integer codes of the same weights.
+[[nodiscard]] std::map<std::string, quant::WeightTransform> weight_transforms(
+    const Family& family, const NamedTensors& weights, const NamedTensors& learnables,
+    const BlockMethod& method);
 
 /// The original block, ready to run.  Tensors are newly allocated, contiguous, in `compute`.
 [[nodiscard]] EffectiveBlock plain_block(const Family& family, const NamedTensors& weights,
