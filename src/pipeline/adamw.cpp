@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "src/base/check.h"
+#include "src/pipeline/masked.h"
 
 namespace lrq::pipeline {
 
@@ -33,11 +34,11 @@ void AdamW::step(const at::Tensor& gradient, const at::Tensor& finite, double ra
   at::Tensor stepped = parameters_;
   if (weight_decay_ != 0.0) stepped = stepped * (1.0 - rates * weight_decay_);
   stepped = stepped - (rates / correction1) * (first / denominator);
-  // Copies in place: the leaves are views of parameters_, and where() keeps the old bits if masked.
-  parameters_.copy_(at::where(finite, stepped, parameters_));
-  first_.copy_(at::where(finite, first, first_));
-  second_.copy_(at::where(finite, second, second_));
-  steps_.copy_(at::where(finite, steps, steps_));
+  // Copies in place: the leaves are views of parameters_, and select() keeps the old values if masked.
+  parameters_.copy_(select(finite, stepped, parameters_));
+  first_.copy_(select(finite, first, first_));
+  second_.copy_(select(finite, second, second_));
+  steps_.copy_(select(finite, steps, steps_));
 }
 
 void AdamW::restore(const at::Tensor& first, const at::Tensor& second, const at::Tensor& steps) {

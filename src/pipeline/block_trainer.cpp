@@ -11,6 +11,7 @@
 #include "src/base/error.h"
 #include "src/base/text.h"
 #include "src/pipeline/block_method.h"
+#include "src/pipeline/masked.h"
 #include "src/quant/loss.h"
 
 namespace lrq::pipeline {
@@ -126,9 +127,9 @@ BlockTrainer::SampleLoss BlockTrainer::learn_samples(const models::EffectiveBloc
 void BlockTrainer::apply(const SampleLoss& sum, std::int64_t samples) {
   const c10::NoGradGuard no_grad;
   const at::Tensor values = sum.values / static_cast<double>(samples);
-  const at::Tensor finite = values[0].isfinite();
+  const at::Tensor finite = (values[0] - values[0]).eq(0);  // infinity - infinity is NaN
   const at::Tensor counted = at::cat({values, at::ones({1}, values.options())});
-  sums_.add_(at::where(finite, counted, at::zeros_like(counted)));
+  sums_.add_(select(finite, counted, at::zeros_like(counted)));
   const at::Tensor masked = finite.logical_not().to(at::kLong);
   const at::Tensor in_a_row = (counters_[1] + 1) * masked;
   counters_.copy_(
