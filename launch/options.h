@@ -19,7 +19,7 @@ struct GlobalOptions {
   std::string dtype = "auto";      ///< auto, float32, bfloat16
   int threads = 1;
   std::string transport = "auto";  ///< auto, mpi, nccl
-  double timeout_s = 600.0;
+  double timeout_s = 1800.0;
 };
 void add_global_options(CLI::App& app, GlobalOptions& options);
 

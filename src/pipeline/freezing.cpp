@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "dist/collectives.h"
@@ -126,24 +127,27 @@ void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool ne
 
   at::Tensor losses = unmeasured(context, blocks);
   const auto rank = static_cast<std::size_t>(context.rank());
+  std::optional<FreezingStage> stage;
   if (!plan.ranks[rank].empty()) {
     BlockRange mine = partition(std::vector<double>(static_cast<std::size_t>(blocks.size()), 1.0),
                                 stages)[rank % static_cast<std::size_t>(stages)];
     mine = {mine.first + blocks.first, mine.last + blocks.first};
-    FreezingStage stage(context, blocks, mine);
+    stage.emplace(context, blocks, mine);
     const SampleRange samples = samples_of_replica(shape, context.rank() / stages);
     if (next_inputs && plan.next[rank] < 0) {
-      stage.store_outputs(output, samples.last - samples.first);
+      stage->store_outputs(output, samples.last - samples.first);
     }
-    run_forward(context.transport, plan,
-                {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store,
-                 .device = context.device},
-                {.source = [&](std::int64_t sample) { return stage.source(sample); },
-                 .blocks = [&](const at::Tensor& x, std::int64_t sample) {
-                   return stage.forward(x, sample);
-                 }});
-    stage.seal();
-    losses = stage.losses();
+  }
+  run_forward(context.transport, plan,
+              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store,
+               .device = context.device},
+              {.source = [&](std::int64_t sample) { return stage->source(sample); },
+               .blocks = [&](const at::Tensor& x, std::int64_t sample) {
+                 return stage->forward(x, sample);
+               }});
+  if (stage) {
+    stage->seal();
+    losses = stage->losses();
   }
   const auto gathered =
       dist::gather(context.transport, losses, Rank{0}, "losses of frozen blocks");

@@ -56,7 +56,7 @@ class ChainStage {
   [[nodiscard]] at::Tensor embed(const at::Tensor& ids, std::int64_t sample) {
     const at::Tensor x =
         context_.model.family().embed(embedding_, ids).to(context_.store).contiguous();
-    first_shard_->write(sample, x);
+    first_shard_->write(sample, x.cpu());
     return x;
   }
 
@@ -68,7 +68,7 @@ class ChainStage {
         return input;
       };
       x = context_.model.family().forward(block.block, x, observe).to(context_.store);
-      block.shard->write(sample, x);
+      block.shard->write(sample, x.cpu());
     }
     return x;
   }

@@ -15,6 +15,7 @@
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/block_state.h"
 #include "src/pipeline/block_trainer.h"
+#include "src/pipeline/idle_ranks.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/schedules/schedules.h"
@@ -64,6 +65,10 @@ class LearningStage {
   }
 
   void run() {
+    if (static_cast<std::size_t>(rank_) >= ranges_.size()) {
+      return wait_as_idle_rank(context_.transport);
+    }
+    IdleRanks idle(context_.transport, static_cast<int>(ranges_.size()));
     for (const Action& action : plan_.ranks[static_cast<std::size_t>(rank_)]) {
       switch (action.op) {
         case Op::kReceive: passing_ = inbound_->take(); break;
@@ -74,7 +79,9 @@ class LearningStage {
         case Op::kCollect: collect(action.index); break;
         case Op::kForward: break;
       }
+      if (rank_ == 0) idle.beat();
     }
+    if (rank_ == 0) idle.release();
     if (outbound_) outbound_->flush();
     for (auto& pending : reports_in_flight_) pending->wait();
     for (const LearningBlock& block : blocks_) {
