@@ -8,9 +8,9 @@
 
 namespace lrq::pipeline {
 
-/// Keep ranks that have no part in a phase from taking the others for lost: rank 0 gives them a sign
-/// of life every second and says when the phase is over.  A phase may take hours, a wait may not.
-/// Outside the plan, as the number of signs depends on the clock; bits do not depend on them.
+/// Keep ranks that have no part in a phase from taking the others for lost: rank 0 gives them a
+/// sign of life every second and says when the phase is over.  A phase may take hours, a wait may
+/// not. Outside the plan, as the number of signs depends on the clock; bits do not depend on them.
 class IdleRanks {
  public:
   /// Ranks first_idle .. size-1 are idle.  On rank 0.
