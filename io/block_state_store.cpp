@@ -77,19 +77,14 @@ bool BlockStateStore::has_snapshot(const SnapshotKey& key, BlockIndex block) con
   return whole(files_, snapshot_path(run_, key, block));
 }
 
-void BlockStateStore::remove_snapshots_except(const std::optional<SnapshotKey>& keep) {
-  const fs::path folder = run_ / "snapshots";
-  for (const std::string& wave : files_.list(folder)) {
-    if (!keep || wave != wave_name(*keep)) {
-      files_.remove(folder / wave);
-      continue;
-    }
-    for (const std::string& step : files_.list(folder / wave)) {
-      if (step != step_name(*keep)) files_.remove(folder / wave / step);
-    }
-  }
+void BlockStateStore::remove_snapshot(const SnapshotKey& key) {
+  files_.remove(run_ / "snapshots" / wave_name(key) / step_name(key));
 }
 
-void BlockStateStore::remove_block(BlockIndex block) { files_.remove(block_path(run_, block)); }
+void BlockStateStore::remove_snapshots_through(int last_wave) {
+  for (int wave = 0; wave <= last_wave; ++wave) {
+    files_.remove(run_ / "snapshots" / wave_name({wave, 0}));
+  }
+}
 
 }  // namespace lrq::io

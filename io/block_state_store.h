@@ -1,7 +1,6 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
 
 #include "io/tensor_file.h"
 #include "src/base/ids.h"
@@ -35,9 +34,10 @@ class BlockStateStore {
   [[nodiscard]] bool has_statistics(BlockIndex block) const;
   [[nodiscard]] bool has_snapshot(const SnapshotKey& key, BlockIndex block) const;
 
-  /// Remove every snapshot but `keep`.
-  void remove_snapshots_except(const std::optional<SnapshotKey>& keep);
-  void remove_block(BlockIndex block);
+  /// Remove one snapshot, of all blocks.  Newer ones may be in the making on other ranks.
+  void remove_snapshot(const SnapshotKey& key);
+  /// Remove every snapshot of waves 0 .. last_wave.
+  void remove_snapshots_through(int last_wave);
 
  private:
   FileSystem& files_;  // Owns: borrowed from main for the life of the run

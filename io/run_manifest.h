@@ -16,7 +16,8 @@ namespace lrq::io {
 struct RunManifest {
   /// Compared on resume, by key: "model", "tokens", "recipe.train.wave", "seed", "dtype", ...
   std::map<std::string, std::string> identity;
-  /// Compared too, but a difference is allowed with --other-machine: "threads", "cpu", "torch".
+  /// Compared too, but a difference is allowed with --other-machine: "threads", "instruction_set",
+  /// "torch".
   std::map<std::string, std::string> machine;
   /// Told, not compared: version, command line, ranks, transport.
   std::map<std::string, std::string> about;

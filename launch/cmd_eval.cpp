@@ -36,6 +36,7 @@ struct EvalOptions {
 struct FinishedRun {
   recipe::Recipe recipe;
   std::string model;
+  std::string fingerprint;
   int blocks = 0;
   at::ScalarType dtype = at::kFloat;
 };
@@ -56,29 +57,85 @@ FinishedRun open_run(const io::FileSystem& files, const std::string& run) {
   found.recipe = recipe::parse_recipe(manifest->about.at("recipe_toml"), run + "/run.json",
                                       [](const std::string&) { return std::nullopt; });
   found.model = manifest->about.at("model_folder");
+  found.fingerprint = manifest->identity.at("model");
   found.blocks = std::stoi(manifest->about.at("blocks"));
   found.dtype = manifest->identity.at("dtype") == "bfloat16" ? at::kBFloat16 : at::kFloat;
   return found;
 }
 
-at::Tensor token_stream(const std::string& path, const pipeline::ModelSource& model,
-                        const io::FileSystem& files) {
+/// A text cut into windows, and what its tokens begin with.
+struct EvalText {
+  std::string name;  ///< file stem: its key in the JSON
+  at::Tensor windows;
+  std::string bos;
+};
+
+EvalText open_text(const std::string& path, const pipeline::ModelSource& model,
+                   const io::FileSystem& files, const EvalOptions& options) {
+  EvalText text{.name = std::filesystem::path(path).stem().string(), .windows = {}, .bos = {}};
+  const std::int64_t longest = model.config().max_position_embeddings;
+  const std::int64_t seqlen = longest > 0 ? std::min(options.seqlen, longest) : options.seqlen;
+  at::Tensor stream;
   if (io::is_token_file(path)) {
-    return io::read_token_file(path, model.config().vocab_size).reshape({-1});
+    stream = io::read_token_file(path, model.config().vocab_size);
+    if (stream.dim() == 2 && stream.size(1) != seqlen) {
+      throw UsageError({.what = concat("the token file has rows of ", stream.size(1),
+                                       " ids, and windows are to have ", seqlen),
+                        .where = path,
+                        .fix = concat("use --seqlen ", stream.size(1))});
+    }
+    stream = stream.reshape({-1});
+    text.bos = "as in the token file";
+  } else {
+    const auto tokenizer = io::open_tokenizer(model.folder());
+    auto ids = tokenizer->encode(files.read(path), io::Tokenizer::AddSpecial::kYes);
+    stream = at::from_blob(ids.data(), {static_cast<std::int64_t>(ids.size())}, at::kInt).clone();
+    text.bos = tokenizer->bos() ? concat("one BOS, ", *tokenizer->bos(), ", at the start")
+                                : std::string("no BOS");
   }
-  auto ids =
-      io::open_tokenizer(model.folder())->encode(files.read(path), io::Tokenizer::AddSpecial::kYes);
-  return at::from_blob(ids.data(), {static_cast<std::int64_t>(ids.size())}, at::kInt).clone();
+  text.windows = eval::cut_into_windows(stream, seqlen, options.limit);
+  return text;
 }
 
-std::string bos_policy(const pipeline::ModelSource& model, const std::vector<std::string>& texts) {
-  for (const std::string& path : texts) {
-    if (!io::is_token_file(path)) {
-      const auto bos = io::open_tokenizer(model.folder())->bos();
-      return bos ? concat("one BOS (", *bos, ") at the start of the text") : "no BOS";
+/// Every text on rank 0; on the others as many empty ones.
+std::vector<EvalText> open_texts(bool first_rank, const pipeline::ModelSource& model,
+                                 const io::FileSystem& files, const EvalOptions& options) {
+  std::vector<EvalText> texts(options.texts.size());
+  for (std::size_t i = 0; first_rank && i < texts.size(); ++i) {
+    texts[i] = open_text(options.texts[i], model, files, options);
+    for (std::size_t other = 0; other < i; ++other) {
+      if (texts[other].name != texts[i].name) continue;
+      throw UsageError({.what = concat("two files are named '", texts[i].name, "'"),
+                        .where = "option --ppl",
+                        .fix = "results are told apart by file name: rename one"});
     }
   }
-  return "as in the token file";
+  return texts;
+}
+
+void check_subject(const pipeline::ModelSource& model, const std::optional<FinishedRun>& run,
+                   int ranks) {
+  if (ranks > model.blocks()) {
+    throw UsageError(
+        {.what = concat(ranks, " ranks, and the model has ", model.blocks(), " blocks"),
+         .where = "number of ranks (mpirun -n)",
+         .fix = concat("use at most ", model.blocks(), " ranks")});
+  }
+  if (run && run->fingerprint != model.fingerprint()) {
+    throw DataError({.what = concat("the run was made from another model: ", run->fingerprint,
+                                    ", not ", model.fingerprint()),
+                     .where = model.folder().string(),
+                     .fix = "name the model that was calibrated with --model"});
+  }
+}
+
+std::vector<std::uint64_t> peak_memory_of_ranks(dist::Transport& transport) {
+  const at::Tensor mine = at::tensor({static_cast<double>(peak_memory_bytes())}, at::kDouble);
+  std::vector<std::uint64_t> peaks;
+  for (const at::Tensor& peak : dist::gather(transport, mine, Rank{0}, "usage")) {
+    peaks.push_back(static_cast<std::uint64_t>(peak[0].item<double>()));
+  }
+  return peaks;
 }
 
 void run_eval(Session& session, const EvalOptions& options) {
@@ -90,56 +147,37 @@ void run_eval(Session& session, const EvalOptions& options) {
   const pipeline::ModelSource model(
       std::filesystem::path(options.model.empty() ? run->model : options.model),
       run ? run->blocks : 0);
-  if (transport.size() > model.blocks()) {
-    throw UsageError(
-        {.what = concat(transport.size(), " ranks, and the model has ", model.blocks(), " blocks"),
-         .where = "number of ranks (mpirun -n)",
-         .fix = concat("use at most ", model.blocks(), " ranks")});
-  }
+  check_subject(model, run, transport.size());
   if (session.first_rank()) model.check();
+  const auto texts = open_texts(session.first_rank(), model, *files, options);
+
   const io::BlockStateStore states(*files, options.run);
   const at::ScalarType compute = session.dtype(run ? run->dtype : at::kFloat);
-  const std::int64_t longest = model.config().max_position_embeddings;
-  const std::int64_t seqlen = longest > 0 ? std::min(options.seqlen, longest) : options.seqlen;
   eval::Evaluator evaluator(transport,
                             {.model = model,
                              .recipe = run ? &run->recipe : nullptr,
                              .states = run ? &states : nullptr,
                              .compute = compute,
                              .store = run ? pipeline::store_dtype(run->recipe, compute) : compute});
-
   nlohmann::ordered_json ppl = nlohmann::ordered_json::object();
-  std::int64_t windows_scored = 0;
-  for (const std::string& path : options.texts) {
-    at::Tensor windows;
-    if (session.first_rank()) {
-      windows = eval::cut_into_windows(token_stream(path, model, *files), seqlen, options.limit);
-      windows_scored += windows.size(0);
-    }
-    const double value = eval::perplexity(evaluator.window_losses(windows));
-    ppl[std::filesystem::path(path).stem().string()] = value;
-    if (session.first_rank()) {
-      std::printf("%s: perplexity %.4f  (%lld windows of %lld tokens, %s)\n", path.c_str(), value,
-                  static_cast<long long>(windows.size(0)), static_cast<long long>(seqlen),
-                  bos_policy(model, {path}).c_str());
-    }
+  nlohmann::ordered_json settings = {{"subject", run ? options.run : options.model},
+                                     {"dtype", compute == at::kBFloat16 ? "bfloat16" : "float32"},
+                                     {"ranks", transport.size()}};
+  for (const EvalText& text : texts) {
+    const double value = eval::perplexity(evaluator.window_losses(text.windows));
+    if (!session.first_rank()) continue;
+    ppl[text.name] = value;
+    settings["windows"][text.name] = text.windows.size(0);
+    settings["seqlen"] = text.windows.size(1);
+    settings["bos"][text.name] = text.bos;
+    std::printf("%s: perplexity %.4f  (%lld windows of %lld tokens, %s)\n", text.name.c_str(),
+                value, static_cast<long long>(text.windows.size(0)),
+                static_cast<long long>(text.windows.size(1)), text.bos.c_str());
   }
-  const at::Tensor mine = at::tensor({static_cast<double>(peak_memory_bytes())}, at::kDouble);
-  std::vector<std::uint64_t> peaks;
-  for (const at::Tensor& peak : dist::gather(transport, mine, Rank{0}, "usage")) {
-    peaks.push_back(static_cast<std::uint64_t>(peak[0].item<double>()));
-  }
-  if (!session.first_rank()) return;
+  const auto peaks = peak_memory_of_ranks(transport);
   session.write_json(nlohmann::ordered_json{
       {"ppl", ppl},
-      {"settings",
-       {{"subject", run ? options.run : options.model},
-        {"seqlen", seqlen},
-        {"limit", options.limit},
-        {"windows", windows_scored},
-        {"bos", bos_policy(model, options.texts)},
-        {"dtype", compute == at::kBFloat16 ? "bfloat16" : "float32"},
-        {"ranks", transport.size()}}},
+      {"settings", settings},
       {"seconds", watch.seconds()},
       {"peak_memory_bytes",
        peaks}}.dump(2));

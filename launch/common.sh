@@ -5,6 +5,10 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/lrq-dist
 model=$cache/models/smollm2-135m
 script=launch/$(basename "$0")
 
+# What ccache needs to know of precompiled headers; paths below the clone are told relative to it.
+export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
+
 say() { printf '%s: %s\n' "$script" "$*"; }
 
 # die WHAT WHERE FIX: end with the three-part message.

@@ -1,5 +1,4 @@
 #include <cstdio>
-#include <exception>
 
 #include "launch/commands.h"
 #include "src/base/error.h"
@@ -27,9 +26,8 @@ int run_local(const std::function<void()>& work) {
   try {
     work();
     return 0;
-  } catch (const lrq::Error& error) {
-    std::fputs(lrq::format_error(error.text(), "lrq-dist").c_str(), stderr);
-    return error.exit_code();
+  } catch (...) {
+    return lrq::cli::report_current_exception("lrq-dist");
   }
 }
 

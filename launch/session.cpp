@@ -6,6 +6,7 @@
 #include <new>
 
 #include <ATen/Parallel.h>
+#include <ATen/Version.h>
 #include <c10/util/Exception.h>
 
 #include "dist/nccl_api.h"
@@ -28,11 +29,8 @@ void refuse_cuda() {
                     .fix = "use --device cpu"});
 }
 
-std::string who(int rank, int size) {
-  return size > 1 ? concat("lrq-dist: rank ", rank) : std::string("lrq-dist");
-}
+}  // namespace
 
-/// Print what is being thrown and return its exit code.
 int report_current_exception(const std::string& name) {
   ErrorText text;
   int code = kExitBug;
@@ -56,8 +54,6 @@ int report_current_exception(const std::string& name) {
   return code;
 }
 
-}  // namespace
-
 int launcher_rank() {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
     if (const char* value = std::getenv(name)) return std::atoi(value);
@@ -65,15 +61,15 @@ int launcher_rank() {
   return 0;
 }
 
-Session::Session(const GlobalOptions& options) : options_(options) {
-  start_log(mpi_.rank(), parse_log_level(options.log_level));
+Session::Session(const GlobalOptions& options, dist::MpiSession& mpi) : options_(options) {
+  start_log(mpi.rank(), parse_log_level(options.log_level));
   if (options.device == "cuda") refuse_cuda();
   at::set_num_threads(options.threads);
   at::set_num_interop_threads(1);
   transport_ = dist::make_transport(
       {.name = options.transport,
        .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(options.timeout_s * 1e3)),
-       .session = &mpi_});
+       .session = &mpi});
 }
 
 at::ScalarType Session::dtype(at::ScalarType automatic) const {
@@ -85,7 +81,7 @@ at::ScalarType Session::dtype(at::ScalarType automatic) const {
 std::map<std::string, std::string> Session::machine() const {
   const std::string version = version_text();
   return {{"threads", concat(options_.threads)},
-          {"cpu", cpu_description()},
+          {"instruction_set", concat(at::get_cpu_capability(), ", ", cpu_vendor())},
           {"torch", version.substr(version.find("LibTorch"))}};
 }
 
@@ -96,20 +92,18 @@ void Session::write_json(const std::string& text) const {
 }
 
 int run_guarded(const GlobalOptions& options, const std::function<void(Session&)>& work) {
-  std::unique_ptr<Session> session;
+  std::unique_ptr<dist::MpiSession> mpi;
   try {
-    session = std::make_unique<Session>(options);
-  } catch (...) {
-    const int code = report_current_exception(who(launcher_rank(), launcher_rank() + 1));
-    return code;
-  }
-  try {
-    work(*session);
+    mpi = std::make_unique<dist::MpiSession>();
+    Session session(options, *mpi);
+    work(session);
     return 0;
   } catch (...) {
-    dist::Transport& transport = session->transport();
-    const int code = report_current_exception(who(transport.rank().value, transport.size()));
-    transport.abort(code);
+    const int rank = mpi ? mpi->rank().value : launcher_rank();
+    const bool alone = mpi && mpi->size() == 1;
+    const int code = report_current_exception(alone ? "lrq-dist" : concat("lrq-dist: rank ", rank));
+    // The other ranks may wait for this one, or not know yet: end them all with the same code.
+    if (mpi) mpi->abort(code);
     return code;
   }
 }

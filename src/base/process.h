@@ -9,8 +9,8 @@ namespace lrq {
 /// Most memory that this process has had resident so far.
 [[nodiscard]] std::uint64_t peak_memory_bytes();
 
-/// The processor's model and the widest vector instructions LibTorch can use on it, for run.json.
-[[nodiscard]] std::string cpu_description();
+/// Who made the processor ("AuthenticAMD"): libraries choose their kernels by it.
+[[nodiscard]] std::string cpu_vendor();
 
 /// Seconds since the object was made.
 class Stopwatch {

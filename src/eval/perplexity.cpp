@@ -91,23 +91,20 @@ std::vector<double> Evaluator::window_losses(const at::Tensor& windows) {
       pipeline::plan_forward({.ranks = transport_.size(), .stages = stages_, .samples = count});
   pipeline::simulate(plan);
   at::Tensor losses = at::zeros({count}, on_host(at::kDouble));
-  if (rank < stages_) {
-    pipeline::run_forward(
-        transport_, plan,
-        {.tokens = tokens, .hidden = model_.config().hidden_size, .dtype = store_},
-        {.source =
-             [&](std::int64_t window) {
-               const at::Tensor row = ids[window].unsqueeze(0).to(at::kLong);
-               return model_.family().embed(embedding_, row).to(store_).contiguous();
-             },
-         .blocks =
-             [&](const at::Tensor& input, std::int64_t window) {
-               at::Tensor x = input;
-               for (int i = 0; i < stage_->size(); ++i) x = stage_->forward(i, x);
-               if (rank == last.value) losses[window] = window_loss(x, ids[window].unsqueeze(0));
-               return x;
-             }});
-  }
+  pipeline::run_forward(
+      transport_, plan, {.tokens = tokens, .hidden = model_.config().hidden_size, .dtype = store_},
+      {.source =
+           [&](std::int64_t window) {
+             const at::Tensor row = ids[window].unsqueeze(0).to(at::kLong);
+             return model_.family().embed(embedding_, row).to(store_).contiguous();
+           },
+       .blocks =
+           [&](const at::Tensor& input, std::int64_t window) {
+             at::Tensor x = input;
+             for (int i = 0; i < stage_->size(); ++i) x = stage_->forward(i, x);
+             if (rank == last.value) losses[window] = window_loss(x, ids[window].unsqueeze(0));
+             return x;
+           }});
   for (int to = 0; rank == last.value && to < transport_.size(); ++to) {
     if (to != last.value) transport_.send(losses, Rank{to}, "window losses")->wait();
   }

@@ -137,6 +137,8 @@ class Folder {
     if (keys.bias.defined()) keys.bias = keys.bias * scale;
   }
 
+  /// Differs: a weight row is multiplied by 1/s, where the published code divides by s: at most one
+  /// rounding apart, and one pass over the weight serves columns and rows.
   static void divide_rows(Linear& linear, const at::Tensor& scale) {
     linear.transform.row_scale = scale.reciprocal();
     if (linear.bias.defined()) linear.bias = linear.bias / scale;

@@ -23,13 +23,6 @@ bool quantizes_anything(const BlockMethod& m) {
            m.key_value.identity());
 }
 
-/// A shift changes only ranges of activations; where those stay exact its gradient is rounding
-/// noise, which Adam would turn into full steps.
-bool shift_matters(const std::string& pair, const BlockMethod& m) {
-  const bool moves_values = pair == "out" || pair == "qkv";
-  return !m.activation.identity() || (moves_values && !m.key_value.identity());
-}
-
 const at::Tensor& statistic(const NamedTensors& statistics, Site site, std::string_view kind) {
   const std::string name = concat(site_name(site), ".", kind);
   const auto found = statistics.find(name);
@@ -174,11 +167,16 @@ RateGroup rate_group(const std::string& learnable, const BlockMethod& method) {
   }
   if (!quantizes_anything(method)) return RateGroup::kFixed;
   if (learnable.ends_with(kShift)) {
-    const std::string pair = learnable.substr(0, learnable.size() - kShift.size());
-    const bool learns = method.shift != ShiftMode::kOff && shift_matters(pair, method);
-    return learns ? RateGroup::kSmoothing : RateGroup::kFixed;
+    // Weight-only schemes too: y = (x - d) Q(W)^T + W d, so d corrects the weights' error.
+    return method.shift != ShiftMode::kOff ? RateGroup::kSmoothing : RateGroup::kFixed;
   }
   return method.scale == ScaleMode::kLearned ? RateGroup::kSmoothing : RateGroup::kFixed;
+}
+
+bool learns_anything(const BlockMethod& method) {
+  if (!quantizes_anything(method)) return false;
+  return method.scale == ScaleMode::kLearned || method.shift != ShiftMode::kOff ||
+         (method.clip == Clip::kLearned && !method.weight.identity());
 }
 
 NamedTensors initial_learnables(const Family& family, const NamedTensors& weights,

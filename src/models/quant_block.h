@@ -41,10 +41,10 @@ enum class RateGroup { kFixed, kSmoothing, kClipping };
 ///   qkv_smooth_scale, fc1_smooth_scale, out_smooth_scale, qkt_smooth_scale, *_smooth_shift,
 ///   <linear>.weight_quantizer.{upbound,lowbound}_factor.
 /// With Parametrization::kLog a scale is stored as its logarithm, under *_smooth_log_scale.
-/// kFixed: what the method does not learn, and what cannot matter: everything if nothing is
-/// quantized, shifts where the activations that they move stay exact (their gradient would be
-/// rounding noise, which Adam turns into full steps).
+/// kFixed: what the method does not learn, and everything if nothing is quantized.
 [[nodiscard]] RateGroup rate_group(const std::string& learnable, const BlockMethod& method);
+/// True if a block of this method has any learnable that rate_group steps.
+[[nodiscard]] bool learns_anything(const BlockMethod& method);
 
 /// Make the learnables of a block at their start values, float32 leaves on the weights' device.
 /// weights: the block's tensors by name within the block ("self_attn.q_proj.weight"), float32.

@@ -128,14 +128,7 @@ at::ScalarType store_dtype(const recipe::Recipe& recipe, at::ScalarType compute)
 }
 
 bool learns(const recipe::Recipe& recipe) {
-  if (recipe.train.epochs == 0) return false;
-  const bool weights = recipe.weights.bits < 16;
-  const bool clipping = weights && recipe.weights.clip == recipe::ClipKind::kLearned;
-  const bool quantized = weights || recipe.activations.bits < 16 ||
-                         (recipe.activations.kv_bits > 0 && recipe.activations.kv_bits < 16);
-  const bool smoothing = quantized && (recipe.smoothing.scale == recipe::Scale::kLearned ||
-                                       recipe.smoothing.shift != recipe::Shift::kOff);
-  return clipping || smoothing;
+  return recipe.train.epochs > 0 && models::learns_anything(block_method(recipe));
 }
 
 }  // namespace lrq::pipeline

@@ -77,9 +77,17 @@ std::pair<at::Tensor, at::Tensor> BlockTrainer::losses(const at::Tensor& output,
                                                        const at::Tensor& input) {
   const auto& weight = settings_.recipe.loss;
   const auto nlc = nlc_options(settings_.recipe);
-  const at::Tensor mse_p = quant::mse_loss(output, target);
-  const at::Tensor nlc_p = quant::nlc_loss(output, target, nlc);
-  at::Tensor loss = mse_p * weight.mse_p + nlc_p * weight.nlc_p;
+  // A term without weight is measured for the log, and takes no part in the backward pass.
+  const auto measured = [&](double share, const auto& loss) {
+    const c10::AutoGradMode grad(share > 0.0 && c10::GradMode::is_enabled());
+    return loss();
+  };
+  const at::Tensor mse_p = measured(weight.mse_p, [&] { return quant::mse_loss(output, target); });
+  const at::Tensor nlc_p =
+      measured(weight.nlc_p, [&] { return quant::nlc_loss(output, target, nlc); });
+  at::Tensor loss = at::zeros_like(mse_p);
+  if (weight.mse_p > 0.0) loss = loss + mse_p * weight.mse_p;
+  if (weight.nlc_p > 0.0) loss = loss + nlc_p * weight.nlc_p;
   if (original_) {
     at::Tensor homologous;
     {
@@ -127,7 +135,12 @@ BlockTrainer::SampleLoss BlockTrainer::learn_samples(const models::EffectiveBloc
 void BlockTrainer::apply(const SampleLoss& sum, std::int64_t samples) {
   const c10::NoGradGuard no_grad;
   const at::Tensor values = sum.values / static_cast<double>(samples);
-  const at::Tensor finite = (values[0] - values[0]).eq(0);  // infinity - infinity is NaN
+  at::Tensor finite = (values[0] - values[0]).eq(0);  // infinity - infinity is NaN
+  if (sum.gradient.defined()) {
+    // A finite loss can have a gradient that is not; it would poison the moments for good.
+    const at::Tensor total = sum.gradient.sum();
+    finite = finite.bitwise_and((total - total).eq(0));
+  }
   const at::Tensor counted = at::cat({values, at::ones({1}, values.options())});
   sums_.add_(select(finite, counted, at::zeros_like(counted)));
   const at::Tensor masked = finite.logical_not().to(at::kLong);
@@ -149,6 +162,7 @@ std::vector<at::Tensor> BlockTrainer::step(std::span<const at::Tensor> inputs,
   expect(!inputs.empty() && inputs.size() == targets.size(), "one target for each input");
   std::vector<at::Tensor> outputs(inputs.size());
   {
+    const c10::AutoGradMode grad(!leaves_.empty() && !stopped_);
     const models::EffectiveBlock block = fold_now();
     apply(learn_samples(block, inputs, targets, outputs, true),
           static_cast<std::int64_t>(inputs.size()));
@@ -165,7 +179,7 @@ std::vector<at::Tensor> BlockTrainer::step(std::span<const at::Tensor> inputs,
   return outputs;
 }
 
-LossSummary BlockTrainer::end_epoch() {
+LossSummary BlockTrainer::end_epoch(BlockIndex block) {
   const c10::NoGradGuard no_grad;
   const at::Tensor sums = sums_.cpu();
   const at::Tensor counters = counters_.cpu();
@@ -180,10 +194,11 @@ LossSummary BlockTrainer::end_epoch() {
   summary.nlc = summary.steps > 0 ? sum[2] / sum[3] : nan;
   const std::int64_t longest = counter[2];
   if (summary.masked > 0 && settings_.recipe.train.nonfinite == recipe::Nonfinite::kStop) {
-    throw NumericError({.what = concat("the loss was not finite in ", summary.masked, " of ",
-                                       summary.masked + summary.steps, " steps"),
-                        .where = "recipe field train.nonfinite = \"stop\"",
-                        .fix = "lower let_lr and lwc_lr, or use train.nonfinite = \"restore\""});
+    throw NumericError(
+        {.what = concat("block ", block, ": the loss was not finite in ", summary.masked, " of ",
+                        summary.masked + summary.steps, " steps"),
+         .where = "recipe field train.nonfinite = \"stop\"",
+         .fix = "lower let_lr and lwc_lr, or use train.nonfinite = \"restore\""});
   }
   if (summary.steps > 0 && summary.loss < best_loss_) {
     best_loss_ = summary.loss;

@@ -28,7 +28,7 @@ struct LossSummary {
   double mse = 0.0;
   double nlc = 0.0;
   std::int64_t steps = 0;   ///< finite ones
-  std::int64_t masked = 0;  ///< steps left out because the loss was not finite
+  std::int64_t masked = 0;  ///< steps left out: loss or gradient was not finite
   bool stopped = false;     ///< 10 masked in a row: best parameters restored, learning ended
 };
 
@@ -57,8 +57,9 @@ class BlockTrainer {
                                              Emit emit_outputs);
 
   /// Read the loss sums and start new ones; keep the best epoch; after 10 masked steps in a row
-  /// restore it and stop learning.  Throws NumericError if the recipe says nonfinite = "stop".
-  LossSummary end_epoch();
+  /// restore it and stop learning.  block: for messages.
+  /// Throws NumericError if the recipe says nonfinite = "stop".
+  LossSummary end_epoch(BlockIndex block = {});
 
   /// All learnables, detached, by name.
   [[nodiscard]] models::NamedTensors learnables() const;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <sstream>
+#include <utility>
 
 #include <ATen/ATen.h>
 
@@ -18,6 +19,7 @@
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/freezing.h"
 #include "src/pipeline/full_precision_chain.h"
+#include "src/pipeline/idle_ranks.h"
 #include "src/pipeline/resume.h"
 #include "src/pipeline/run_context.h"
 #include "src/pipeline/run_log.h"
@@ -26,13 +28,6 @@
 
 namespace lrq::pipeline {
 namespace {
-
-std::vector<BlockRange> waves_for(const CalibrationRequest& request, int blocks) {
-  const auto& train = request.recipe.train;
-  // Blocks that see only the full-precision chain need not wait for each other.
-  const bool independent = train.schedule == recipe::Schedule::kIndependent;
-  return waves_of(blocks, independent ? blocks : train.wave);
-}
 
 std::string to_text(const ResumePoint& point) {
   return concat(point.redo_chain, ' ', point.freeze_from, ' ', point.learn_wave, ' ',
@@ -58,7 +53,7 @@ class Calibration {
         model_(model),
         request_(request),
         store_dtype_(store_dtype(request.recipe, request.compute)),
-        waves_(waves_for(request, model.blocks())),
+        waves_(waves_of(model.blocks(), request.recipe.train.wave)),
         activations_(files, request.run,
                      {.tokens = request.tokens,
                       .hidden = model.config().hidden_size,
@@ -77,8 +72,7 @@ class Calibration {
                  .samples = request.samples,
                  .tokens = request.tokens,
                  .compute = request.compute,
-                 .store = store_dtype_,
-                 .device = request.device} {}
+                 .store = store_dtype_} {}
 
   CalibrationResult run() {
     const Stopwatch watch;
@@ -107,31 +101,52 @@ class Calibration {
 
   /// Rank 0 looks at the run directory, everybody learns where to begin.
   ResumePoint set_up() {
-    std::string plan;
-    if (first_rank()) {
+    check_machines();
+    if (!first_rank()) {
+      wait_as_idle_rank(transport_);
+    } else {
+      others_.emplace(transport_, 1);  // reading a large run takes longer than a wait may
       lock_.emplace(request_.run);
       model_.check();
-      tokens_ = calibration_tokens(request_, model_);
-      plan = to_text(open_run());
+      point_ = open_run();
       warn_of_idle_ranks();
+      others_->release();
     }
-    return resume_point_from(dist::broadcast_text(transport_, plan, Rank{0}, "where to begin"));
+    return resume_point_from(
+        dist::broadcast_text(transport_, to_text(point_), Rank{0}, "where to begin"));
+  }
+
+  /// Bits depend on the instruction set, so all ranks must have the same.
+  void check_machines() {
+    std::string mine;
+    for (const auto& [key, value] : request_.machine) mine += concat(key, " = ", value, "; ");
+    const auto all = dist::gather_text(transport_, mine, Rank{0}, "machines");
+    for (std::size_t rank = 1; rank < all.size(); ++rank) {
+      if (all[rank] == all[0] || request_.other_machine) continue;
+      throw UsageError({.what = concat("rank ", rank, " runs on another kind of machine: ",
+                                       all[rank], "and rank 0: ", all[0]),
+                        .where = "the hosts of this run",
+                        .fix = "use equal nodes; if the bits need not be equal, --other-machine"});
+    }
   }
 
   ResumePoint open_run() {
-    manifest_ = manifest_of(request_, model_, tokens_, transport_.size(), transport_.name());
     const auto found = io::load_manifest(files_, request_.run);
+    if (found && !request_.resume) {
+      throw UsageError({.what = "the run directory holds a run already",
+                        .where = (request_.run / "run.json").string(),
+                        .fix = "add --resume to go on with it, or name another with --run"});
+    }
+    if (!found) refuse_leftovers(files_, request_.run);
+    tokens_ = calibration_tokens(request_, model_);
+    manifest_ = manifest_of(request_, model_, tokens_, transport_.size(), transport_.name());
     if (!found) {
       io::write_token_file(files_, request_.run / "tokens.h5", tokens_);
       io::save_manifest(files_, request_.run, manifest_);
       return {.redo_chain = true};
     }
-    if (!request_.resume) {
-      throw UsageError({.what = "the run directory holds a run already",
-                        .where = (request_.run / "run.json").string(),
-                        .fix = "add --resume to go on with it, or name another with --run"});
-    }
     check_same_run(*found, manifest_, request_);
+    record_other_machine(*found, manifest_);
     manifest_.cut = found->cut;
     manifest_.finished = found->finished;
     const ResumePoint point = find_resume_point(facts());
@@ -139,27 +154,39 @@ class Calibration {
               concat("wave=", point.learn_wave, " step=", point.first_step,
                      " chain=", point.redo_chain ? "again" : "whole",
                      point.nothing_left ? " finished=yes" : ""));
+    if (point.nothing_left) {
+      activations_.write_master(request_.samples);  // the last thing an unbroken run does
+    } else {
+      manifest_.finished = false;
+      io::save_manifest(files_, request_.run, manifest_);
+    }
     return point;
   }
 
+  /// Each answer reads files; between two of them the other ranks are told that this one lives.
   [[nodiscard]] RunFacts facts() {
-    return {.waves = static_cast<int>(waves_.size()),
-            .chain_complete = full_precision_chain_complete(context_),
-            .finished = manifest_.finished,
-            .cut = manifest_.cut,
-            .blocks_complete =
-                [this](int wave) {
-                  return all_blocks(wave, [this](BlockIndex b) { return states_.has_block(b); });
-                },
-            .inputs_complete =
-                [this](int wave) {
-                  return activations_.complete(wave_input(range(wave).first), request_.samples);
-                },
-            .snapshot_complete =
-                [this](const io::SnapshotKey& key) {
-                  return all_blocks(key.wave,
-                                    [&](BlockIndex b) { return states_.has_snapshot(key, b); });
-                }};
+    const auto alive = [this] { others_->beat(); };
+    return {
+        .waves = static_cast<int>(waves_.size()),
+        .finished = manifest_.finished,
+        .cut = manifest_.cut,
+        .chain_complete = [this, alive] { return full_precision_chain_complete(context_, alive); },
+        .blocks_complete =
+            [this, alive](int wave) {
+              alive();
+              return all_blocks(wave, [this](BlockIndex b) { return states_.has_block(b); });
+            },
+        .inputs_complete =
+            [this, alive](int wave) {
+              alive();
+              return activations_.complete(wave_input(range(wave).first), request_.samples);
+            },
+        .snapshot_complete =
+            [this, alive](const io::SnapshotKey& key) {
+              alive();
+              return all_blocks(key.wave,
+                                [&](BlockIndex b) { return states_.has_snapshot(key, b); });
+            }};
   }
 
   [[nodiscard]] BlockRange range(int wave) const {
@@ -201,26 +228,30 @@ class Calibration {
                               .name_cut = [this](const io::SnapshotKey& key) { name_cut(key); }});
       }
       freeze_wave(context_, wave, range(wave), wave + 1 < waves);
-      if (first_rank()) leave_wave(wave);
+      if (first_rank()) leave_wave(wave, point);
     }
     return to_do;
   }
 
-  /// Every rank's snapshot is durable: from now on it is the one a resume uses.
+  /// Every rank's snapshot is durable: from now on it is the one a resume uses, and the one before
+  /// can go.  Newer ones may be in the making already.
   void name_cut(const io::SnapshotKey& key) {
-    manifest_.cut = key;
+    const auto before = std::exchange(manifest_.cut, key);
     io::save_manifest(files_, request_.run, manifest_);
-    states_.remove_snapshots_except(key);
+    if (before && before->step > 0 && *before != key) states_.remove_snapshot(*before);
   }
 
-  /// The next wave's inputs are sealed: what only this wave needed can go.
-  void leave_wave(int wave) {
+  /// The next wave's inputs are sealed: what only this wave needed can go.  A wave that was only
+  /// frozen again, on the way to the one that a cut is in, leaves the cut as it is.
+  void leave_wave(int wave, const ResumePoint& point) {
     const int next = wave + 1;
-    manifest_.cut = io::SnapshotKey{next, 0};
-    manifest_.finished = next == static_cast<int>(waves_.size());
-    if (manifest_.finished) manifest_.cut.reset();
-    io::save_manifest(files_, request_.run, manifest_);
-    states_.remove_snapshots_except(std::nullopt);
+    if (next > point.learn_wave || point.first_step == 0) {
+      manifest_.finished = next == static_cast<int>(waves_.size());
+      manifest_.cut = io::SnapshotKey{next, 0};
+      if (manifest_.finished) manifest_.cut.reset();
+      io::save_manifest(files_, request_.run, manifest_);
+    }
+    states_.remove_snapshots_through(wave);
     if (range(wave).first > 0) activations_.remove(wave_input(range(wave).first));
     activations_.write_master(request_.samples);
   }
@@ -245,9 +276,12 @@ class Calibration {
   io::BlockStateStore states_;
   RunLog log_;
   RunContext context_;
-  std::optional<io::RunLock> lock_;  // rank 0
-  io::RunManifest manifest_;         // rank 0
-  at::Tensor tokens_;                // rank 0
+  // On rank 0 only:
+  std::optional<io::RunLock> lock_;
+  std::optional<IdleRanks> others_;
+  io::RunManifest manifest_;
+  at::Tensor tokens_;
+  ResumePoint point_;
 };
 
 }  // namespace

@@ -29,14 +29,13 @@ struct CalibrationRequest {
   bool resume = false;
   bool other_machine = false;
   at::ScalarType compute = at::kFloat;
-  at::Device device = at::kCPU;
-  std::map<std::string, std::string> machine;  ///< threads, cpu, torch: see RunManifest
+  std::map<std::string, std::string> machine;  ///< threads, instruction_set, torch
   std::map<std::string, std::string> about;    ///< version, command line
 };
 
 struct CalibrationResult {
   double seconds = 0.0;
-  double learning_seconds = 0.0;
+  double learning_seconds = 0.0;                 ///< in waves: learning and freezing
   std::int64_t block_steps = 0;                  ///< done by this call, all ranks together
   std::vector<std::uint64_t> peak_memory_bytes;  ///< per rank; filled on rank 0
   std::vector<double> waited_seconds;            ///< per rank; filled on rank 0

@@ -1,5 +1,6 @@
 #include "src/pipeline/calibration_windows.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "src/base/check.h"

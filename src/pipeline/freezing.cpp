@@ -73,15 +73,13 @@ class FreezingStage {
     shard_ = context_.activations.create(boundary, context_.transport.rank(), samples);
   }
 
-  [[nodiscard]] at::Tensor source(std::int64_t sample) const {
-    return inputs_->read(sample).to(context_.device);
-  }
+  [[nodiscard]] at::Tensor source(std::int64_t sample) const { return inputs_->read(sample); }
 
   [[nodiscard]] at::Tensor forward(at::Tensor x, std::int64_t sample) {
     for (int i = 0; i < stage_.size(); ++i) {
       x = stage_.forward(i, x);
       const at::Tensor target = targets_[static_cast<std::size_t>(i)]->read(sample);
-      measure(losses_[mine_.first - wave_.first + i][sample], x, target.to(context_.device));
+      measure(losses_[mine_.first - wave_.first + i][sample], x, target);
     }
     if (shard_) shard_->write(sample, x.cpu());
     return x;
@@ -140,10 +138,7 @@ void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool ne
     }
   }
   run_forward(context.transport, plan,
-              {.tokens = context.tokens,
-               .hidden = context.hidden(),
-               .dtype = context.store,
-               .device = context.device},
+              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
               {.source = [&](std::int64_t sample) { return stage->source(sample); },
                .blocks = [&](const at::Tensor& x,
                              std::int64_t sample) { return stage->forward(x, sample); }});

@@ -123,10 +123,7 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
   dist::barrier(context.transport, "old shards removed");
   ChainStage stage(context, ranges[static_cast<std::size_t>(context.rank())]);
   run_forward(context.transport, plan,
-              {.tokens = context.tokens,
-               .hidden = context.hidden(),
-               .dtype = context.store,
-               .device = context.device},
+              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
               {.source =
                    [&](std::int64_t sample) {
                      return stage.embed(tokens[sample].unsqueeze(0).to(at::kLong), sample);
@@ -137,11 +134,12 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
   dist::barrier(context.transport, "full-precision chain sealed");
 }
 
-bool full_precision_chain_complete(const RunContext& context) {
+bool full_precision_chain_complete(const RunContext& context, const std::function<void()>& alive) {
   for (int block = 0; block < context.model.blocks(); ++block) {
     if (!context.states.has_statistics(BlockIndex{block})) return false;
   }
   for (int boundary = 0; boundary <= context.model.blocks(); ++boundary) {
+    alive();
     if (!context.activations.complete(target(boundary), context.samples)) return false;
   }
   return true;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+
 #include <ATen/core/Tensor.h>
 
 #include "src/pipeline/run_context.h"
@@ -13,6 +15,8 @@ namespace lrq::pipeline {
 void run_full_precision_chain(const RunContext& context, const at::Tensor& tokens);
 
 /// True if every boundary and every statistics file is there and whole.  Rank 0.
-[[nodiscard]] bool full_precision_chain_complete(const RunContext& context);
+/// alive: called between files, as reading them all may take long.
+[[nodiscard]] bool full_precision_chain_complete(const RunContext& context,
+                                                 const std::function<void()>& alive);
 
 }  // namespace lrq::pipeline

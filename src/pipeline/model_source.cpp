@@ -1,5 +1,6 @@
 #include "src/pipeline/model_source.h"
 
+#include <span>
 #include <utility>
 
 #include "io/crc32c.h"

@@ -38,6 +38,7 @@ class Player {
     clock_.assign(ranks, 0.0);
     next_action_.assign(ranks, 0);
     last_work_.assign(ranks, -1);
+    last_taken_.assign(ranks, -1);
     result_.busy.assign(ranks, 0.0);
     result_.messages.assign(ranks, 0);
   }
@@ -63,7 +64,9 @@ class Player {
     const Action action = plan_.ranks[rank][next_action_[rank]];
     switch (action.op) {
       case Op::kReceive:
-        return take(channel(plan_.previous[rank], rank, action), rank, action);
+        if (!take(channel(plan_.previous[rank], rank, action), rank, action)) return false;
+        last_taken_[rank] = action.index;
+        return true;
       case Op::kSend:
         return send(channel(static_cast<int>(rank), plan_.next[rank], action), rank, action);
       case Op::kReport:
@@ -78,6 +81,9 @@ class Player {
         work(rank, action, cost_of(costs_.forward, rank));
         return true;
       case Op::kCut:
+        if (last_work_[rank] != action.index) {
+          fault(concat("rank ", rank, " cuts after ", action.index, " and is not there"));
+        }
         clock_[rank] += costs_.cut;
         result_.busy[rank] += costs_.cut;
         return true;
@@ -94,8 +100,11 @@ class Player {
   }
 
   void work(std::size_t rank, const Action& action, double seconds) {
-    if (action.index <= last_work_[rank]) {
+    if (last_work_[rank] >= 0 && action.index != last_work_[rank] + 1) {
       fault(concat("rank ", rank, " does ", to_text({action}), " after ", last_work_[rank]));
+    }
+    if (plan_.previous[rank] >= 0 && last_taken_[rank] != action.index) {
+      fault(concat("rank ", rank, " does ", to_text({action}), " without its input"));
     }
     last_work_[rank] = action.index;
     clock_[rank] += seconds;
@@ -103,6 +112,9 @@ class Player {
   }
 
   bool send(Channel& channel, std::size_t rank, const Action& action) {
+    if (last_work_[rank] != action.index) {
+      fault(concat("rank ", rank, " sends ", action.index, " before it is made"));
+    }
     const std::size_t out = channel.sent.size();
     if (out >= kSendsInFlight) {
       if (channel.taken.size() + kSendsInFlight <= out) return false;
@@ -163,6 +175,7 @@ class Player {
   std::vector<double> clock_;
   std::vector<std::size_t> next_action_;
   std::vector<std::int64_t> last_work_;
+  std::vector<std::int64_t> last_taken_;
   std::map<std::pair<int, int>, Channel> channels_;
   std::map<std::pair<int, int>, Channel> reports_;
   Simulation result_;

@@ -28,9 +28,10 @@ struct Simulation {
 };
 
 /// Prove a plan before a run, or throw BugError with the first fault: a receive without its send
-/// (or the reverse), another order on the two sides, a step that a rank does twice or out of order,
-/// a report nobody collects, or ranks that wait for each other (each with its next action). Then
-/// play it with the costs and say how long it takes.
+/// (or the reverse), another order on the two sides, a step that a rank does twice, leaves out or
+/// does without its input, an output sent before it is made, a cut of a step that is not done, a
+/// report nobody collects, or ranks that wait for each other (each with its next action). Then play
+/// it with the costs and say how long it takes.
 Simulation simulate(const Plan& plan, const Costs& costs = {});
 
 }  // namespace lrq::pipeline

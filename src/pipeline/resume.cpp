@@ -4,16 +4,15 @@ namespace lrq::pipeline {
 
 ResumePoint find_resume_point(const RunFacts& facts) {
   ResumePoint point;
-  point.redo_chain = !facts.chain_complete;
   while (point.learn_wave < facts.waves && facts.blocks_complete(point.learn_wave)) {
     ++point.learn_wave;
   }
   if (point.learn_wave == facts.waves && facts.finished) {
     point.nothing_left = true;
-    point.redo_chain = false;
     point.freeze_from = facts.waves;
     return point;
   }
+  point.redo_chain = !facts.chain_complete();
   if (point.learn_wave < facts.waves && facts.cut && facts.cut->wave == point.learn_wave &&
       facts.cut->step > 0 && facts.snapshot_complete(*facts.cut)) {
     point.first_step = facts.cut->step;

@@ -11,9 +11,9 @@ namespace lrq::pipeline {
 /// What is on the disk of an interrupted run; each answer means "there and whole".
 struct RunFacts {
   int waves = 0;
-  bool chain_complete = false;
   bool finished = false;                          ///< as run.json says
   std::optional<io::SnapshotKey> cut;             ///< as run.json names it
+  std::function<bool()> chain_complete;           ///< the full-precision chain and its statistics
   std::function<bool(int wave)> blocks_complete;  ///< every block file of the wave
   std::function<bool(int wave)> inputs_complete;  ///< the wave's input activations
   std::function<bool(const io::SnapshotKey&)> snapshot_complete;

@@ -30,7 +30,6 @@ struct RunContext {
   std::int64_t tokens = 0;   ///< T
   at::ScalarType compute = at::kFloat;
   at::ScalarType store = at::kFloat;
-  at::Device device = at::kCPU;
 
   [[nodiscard]] int ranks() const { return transport.size(); }
   [[nodiscard]] int rank() const { return transport.rank().value; }

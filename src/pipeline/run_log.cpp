@@ -1,5 +1,6 @@
 #include "src/pipeline/run_log.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <unistd.h>
 #include <utility>
@@ -19,6 +20,12 @@ RunLog::RunLog(io::FileSystem& files, std::filesystem::path run, Speaker speaker
       speaks_(speaker == Speaker::kYes),
       terminal_(speaks_ && isatty(STDERR_FILENO) != 0) {}
 
+void RunLog::close_torn_line() {
+  if (!speaks_ || !files_.exists(path_)) return;
+  const std::string lines = files_.read(path_);
+  if (!lines.empty() && lines.back() != '\n') write_line("");
+}
+
 void RunLog::write_line(const std::string& json) { files_.append(path_, json + "\n"); }
 
 void RunLog::show_progress(const std::string& text) {
@@ -28,6 +35,7 @@ void RunLog::show_progress(const std::string& text) {
 }
 
 void RunLog::start(std::int64_t total_steps, std::int64_t tokens_per_step) {
+  close_torn_line();
   total_steps_ = total_steps;
   done_steps_ = 0;
   tokens_per_step_ = tokens_per_step;
@@ -44,16 +52,16 @@ void RunLog::phase(const std::string& name, const std::string& detail) {
 }
 
 void RunLog::epoch(int wave, std::int64_t epoch, std::int64_t epochs,
-                   const std::vector<BlockEpoch>& blocks, std::int64_t steps_per_block) {
+                   const std::vector<BlockEpoch>& blocks, std::int64_t steps_done) {
   if (!speaks_) return;
-  done_steps_ += steps_per_block * static_cast<std::int64_t>(blocks.size());
-  const double elapsed = since_start_.seconds();
+  done_steps_ += steps_done;
+  const double elapsed = std::max(since_start_.seconds(), 1e-3);
   const double rate = static_cast<double>(done_steps_) / elapsed;
   const double left = static_cast<double>(total_steps_ - done_steps_) / rate;
   for (const BlockEpoch& entry : blocks) {
     const LossSummary& loss = entry.losses;
-    const double tokens =
-        static_cast<double>((loss.steps + loss.masked) * tokens_per_step_) / entry.seconds;
+    const double tokens = static_cast<double>((loss.steps + loss.masked) * tokens_per_step_) /
+                          std::max(entry.seconds, 1e-3);
     write_line(ordered_json{
         {"event", "epoch"},
         {"wave", wave},

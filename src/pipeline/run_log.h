@@ -39,13 +39,15 @@ class RunLog {
   /// total_steps: block steps of the whole run that are still to do.
   void start(std::int64_t total_steps, std::int64_t tokens_per_step);
   void phase(const std::string& name, const std::string& detail);
+  /// steps_done: block steps of all blocks since the last call; fewer than an epoch behind a cut.
   void epoch(int wave, std::int64_t epoch, std::int64_t epochs,
-             const std::vector<BlockEpoch>& blocks, std::int64_t steps_per_block);
+             const std::vector<BlockEpoch>& blocks, std::int64_t steps_done);
   void frozen(int wave, const std::vector<FrozenBlock>& blocks);
   void waited(int wave, const std::vector<double>& seconds_waited, double seconds);
   void finish();
 
  private:
+  void close_torn_line();
   void write_line(const std::string& json);
   void show_progress(const std::string& text);
 

@@ -138,4 +138,21 @@ void check_same_run(const io::RunManifest& found, const io::RunManifest& asked,
   }
 }
 
+void record_other_machine(const io::RunManifest& found, io::RunManifest& asked) {
+  std::vector<std::string> record;
+  if (found.about.contains("other_machine")) record.push_back(found.about.at("other_machine"));
+  for (const std::string& line : io::differences(found.machine, asked.machine)) {
+    record.push_back(line);
+  }
+  if (!record.empty()) asked.about["other_machine"] = join(record, "; ");
+}
+
+void refuse_leftovers(const io::FileSystem& files, const std::filesystem::path& run) {
+  for (const char* folder : {"activations", "blocks", "snapshots", "stats"}) {
+    if (files.list(run / folder).empty()) continue;
+    refuse("the directory holds files of a run, and no run.json that says of which",
+           (run / folder).string(), "remove the directory, or name another with --run");
+  }
+}
+
 }  // namespace lrq::pipeline

@@ -25,4 +25,11 @@ void check_request(const CalibrationRequest& request, const models::ModelConfig&
 void check_same_run(const io::RunManifest& found, const io::RunManifest& asked,
                     const CalibrationRequest& request);
 
+/// Keep what an earlier --other-machine recorded, and record a difference that is let through now.
+void record_other_machine(const io::RunManifest& found, io::RunManifest& asked);
+
+/// Refuse a directory that holds files of a run and no run.json: nobody knows what they are.
+/// Throws UsageError.
+void refuse_leftovers(const io::FileSystem& files, const std::filesystem::path& run);
+
 }  // namespace lrq::pipeline

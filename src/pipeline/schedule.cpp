@@ -1,5 +1,6 @@
 #include "src/pipeline/schedule.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "src/base/check.h"

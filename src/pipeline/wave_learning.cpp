@@ -56,8 +56,7 @@ class LearningStage {
     const MessageShape message{.samples = context.recipe.train.batch_size,
                                .tokens = context.tokens,
                                .hidden = context.hidden(),
-                               .dtype = context.store,
-                               .device = context.device};
+                               .dtype = context.store};
     if (plan.previous[rank] >= 0) {
       inbound_.emplace(context.transport, Rank{plan.previous[rank]}, message,
                        task.steps - task.first_step);
@@ -141,7 +140,7 @@ class LearningStage {
     const std::int64_t first = step % context_.micro_batches() * batch;
     std::vector<at::Tensor> samples;
     for (std::int64_t i = 0; i < batch; ++i) {
-      samples.push_back(reader.read(first + i).to(context_.device));
+      samples.push_back(reader.read(first + i));
     }
     return samples;
   }
@@ -180,7 +179,7 @@ class LearningStage {
     double* row = report.data_ptr<double>();
     for (LearningBlock& block : blocks_) {
       if (ends_epoch(step)) {
-        const LossSummary losses = block.trainer->end_epoch();
+        const LossSummary losses = block.trainer->end_epoch(block.index);
         const double values[kReportFields] = {losses.loss,
                                               losses.mse,
                                               losses.nlc,
@@ -234,7 +233,9 @@ class LearningStage {
     }
     const std::int64_t steps = context_.micro_batches();
     if (ends_epoch(step)) {
-      context_.log.epoch(task_.wave, (step + 1) / steps, task_.steps / steps, epochs, steps);
+      const std::int64_t done = std::min(steps, step + 1 - task_.first_step);
+      context_.log.epoch(task_.wave, (step + 1) / steps, task_.steps / steps, epochs,
+                         done * static_cast<std::int64_t>(epochs.size()));
     }
     if (cuts_after(shape_, step)) task_.name_cut({task_.wave, step + 1});
     if (step + 1 == task_.steps) context_.log.waited(task_.wave, waited, watch_.seconds());

@@ -42,6 +42,7 @@ TEST(EvaluatorTest, GivesTheSameLossesOnAnyNumberOfRanks) {
   EXPECT_EQ(one.size(), 2U);
   EXPECT_EQ(losses_on(2), one);
   EXPECT_EQ(losses_on(5), one);
+  EXPECT_EQ(losses_on(6), one) << "five blocks: the sixth rank waits";
   EXPECT_GT(one[0], 1.0);
 }
 

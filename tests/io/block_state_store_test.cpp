@@ -32,9 +32,6 @@ TEST(BlockStateStoreTest, FilesLieWhereTheDesignSaysAndHoldWhatWasSaved) {
   EXPECT_EQ(value_of(store.load_snapshot({.wave = 2, .step = 96}, kBlock)), 3);
   EXPECT_FALSE(store.has_block(BlockIndex{16}));
   EXPECT_THROW(static_cast<void>(store.load_block(BlockIndex{16})), DataError);
-  store.remove_block(kBlock);
-  EXPECT_FALSE(store.has_block(kBlock));
-  EXPECT_TRUE(store.has_statistics(kBlock));
 }
 
 TEST(BlockStateStoreTest, TornFileCountsAsMissing) {
@@ -46,20 +43,19 @@ TEST(BlockStateStoreTest, TornFileCountsAsMissing) {
   EXPECT_FALSE(store.has_block(kBlock));
 }
 
-TEST(BlockStateStoreTest, OnlyTheSnapshotThatIsKeptStays) {
+TEST(BlockStateStoreTest, RemovesOneSnapshotOrThoseOfFinishedWaves) {
   MemoryFileSystem disk;
   BlockStateStore store(disk, "/run");
-  const SnapshotKey keep{.wave = 2, .step = 96};
-  for (const SnapshotKey& key :
-       {keep, SnapshotKey{.wave = 2, .step = 64}, SnapshotKey{.wave = 1, .step = 96}}) {
-    store.save_snapshot(key, kBlock, state(1));
-  }
-  store.remove_snapshots_except(keep);
-  EXPECT_EQ(disk.list("/run/snapshots"), std::vector<std::string>{"wave-02"});
-  EXPECT_EQ(disk.list("/run/snapshots/wave-02"), std::vector<std::string>{"step-00096"});
-  EXPECT_TRUE(store.has_snapshot(keep, kBlock));
-  store.remove_snapshots_except(std::nullopt);
-  EXPECT_TRUE(disk.list("/run/snapshots").empty());
+  const SnapshotKey old{.wave = 1, .step = 64};
+  const SnapshotKey newer{.wave = 1, .step = 96};
+  const SnapshotKey next_wave{.wave = 2, .step = 32};
+  for (const SnapshotKey& key : {old, newer, next_wave}) store.save_snapshot(key, kBlock, state(1));
+  store.remove_snapshot(old);
+  EXPECT_FALSE(store.has_snapshot(old, kBlock));
+  EXPECT_TRUE(store.has_snapshot(newer, kBlock));
+  store.remove_snapshots_through(1);
+  EXPECT_FALSE(store.has_snapshot(newer, kBlock));
+  EXPECT_TRUE(store.has_snapshot(next_wave, kBlock));
 }
 
 /// Run `work` on a copy of the disk once per crash point, and hand every disk that a power loss can

@@ -9,6 +9,8 @@
 #include "src/base/error.h"
 #include "src/base/text.h"
 #include "src/models/rope.h"
+#include "src/quant/fake_quant.h"
+#include "src/transform/shift.h"
 #include "tests/models/small_block.h"
 
 namespace lrq::models {
@@ -119,14 +121,34 @@ TEST(LearnablesTest, FixedScalesAreFoldedButNeverStepped) {
             RateGroup::kClipping);
 }
 
-TEST(LearnablesTest, ShiftsStayWhereActivationsAreExact) {
+TEST(LearnablesTest, WhatIsLearnedFollowsFromWhatIsQuantized) {
   const BlockMethod weight_only = method_with_bits(2, 16);
-  EXPECT_EQ(rate_group("fc1_smooth_shift", weight_only), RateGroup::kFixed);
-  EXPECT_EQ(rate_group("fc1_smooth_log_scale", weight_only), RateGroup::kSmoothing);
-  BlockMethod cache = weight_only;
-  cache.key_value.bits = 4;
-  EXPECT_EQ(rate_group("out_smooth_shift", cache), RateGroup::kSmoothing);
-  EXPECT_EQ(rate_group("fc1_smooth_shift", cache), RateGroup::kFixed);
+  EXPECT_EQ(rate_group("fc1_smooth_shift", weight_only), RateGroup::kSmoothing);
+  EXPECT_TRUE(learns_anything(weight_only));
+  BlockMethod nothing = method_with_bits(16, 16);
+  EXPECT_EQ(rate_group("fc1_smooth_shift", nothing), RateGroup::kFixed);
+  EXPECT_FALSE(learns_anything(nothing));
+  BlockMethod fixed = method_with_bits(4, 4);
+  fixed.scale = ScaleMode::kFixed;
+  fixed.shift = ShiftMode::kOff;
+  EXPECT_TRUE(learns_anything(fixed)) << "the clip factors";
+  fixed.clip = Clip::kNone;
+  EXPECT_FALSE(learns_anything(fixed));
+}
+
+TEST(LearnablesTest, AShiftCorrectsTheErrorOfQuantizedWeights) {
+  // Inputs around 2 and weights off the grid: without a shift the mean of the error stays.
+  SmallBlock block(2);
+  const BlockMethod method = method_with_bits(2, 16);
+  const at::Tensor weight = block.weights.at("mlp.up_proj.weight");
+  const at::Tensor rounded = quant::fake_quant_weight(weight, {}, method.weight);
+  const at::Tensor x = block.normal({64, 16}).to(at::kFloat) * 0.1 + 2.0;
+  const auto error = [&](const at::Tensor& shift) {
+    const at::Tensor bias = transform::bias_with_shift({}, weight, shift);
+    const at::Tensor y = at::linear(x - shift, rounded, bias);
+    return (y - at::linear(x, weight)).pow(2).mean().item<double>();
+  };
+  EXPECT_LT(error(x.mean(0)), 0.1 * error(at::zeros({16})));
 }
 
 TEST(LearnablesTest, StartOverSharedHeadsFromTheLargestAndTheMean) {

@@ -19,9 +19,9 @@ struct Disk {
   [[nodiscard]] ResumePoint resume() const {
     return find_resume_point(
         {.waves = waves,
-         .chain_complete = chain,
          .finished = finished,
          .cut = cut,
+         .chain_complete = [this] { return chain; },
          .blocks_complete = [this](int w) { return blocks.contains(w); },
          .inputs_complete = [this](int w) { return inputs.contains(w); },
          .snapshot_complete =

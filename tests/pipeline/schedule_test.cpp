@@ -86,14 +86,17 @@ TEST(PlanCheckTest, FindsEveryKindOfFault) {
   EXPECT_THROW((void)simulate(two_ranks("T0 S0", "T0")), BugError) << "nobody takes it";
   EXPECT_THROW((void)simulate(two_ranks("T0 S0 T1 S1", "R1 T0 R0 T1")), BugError) << "order";
   EXPECT_THROW((void)simulate(two_ranks("T0 T0", "")), BugError) << "a step done twice";
+  EXPECT_THROW((void)simulate(two_ranks("T0 T2", "")), BugError) << "a step left out";
+  EXPECT_THROW((void)simulate(two_ranks("S0 T0", "R0 T0")), BugError) << "sent before it is made";
+  EXPECT_THROW((void)simulate(two_ranks("T0 S0", "T0 R0")), BugError) << "done without its input";
+  EXPECT_THROW((void)simulate(two_ranks("T0 C1", "")), BugError) << "a cut too early";
   EXPECT_THROW((void)simulate(two_ranks("G0", "P0 P1")), BugError) << "a report left over";
   EXPECT_THROW((void)simulate(two_ranks("R0 T0", "")), BugError) << "no neighbour";
 }
 
 TEST(PlanCheckTest, NamesWhoWaitsForWhom) {
-  // Three sends with two in flight, and a receiver that first waits for a report's collection.
   try {
-    (void)simulate(two_ranks("S0 S1 S2 G5", "R0 P5 R1 R2 R3"));
+    (void)simulate(two_ranks("T0 S0 T1 S1 T2 S2", "R0 T0 R1 T1 R2 T2 R3"));
     FAIL();
   } catch (const BugError& error) {
     EXPECT_NE(std::string(error.what()).find("rank 1 at R3"), std::string::npos) << error.what();
