@@ -51,7 +51,8 @@ Shape smollm2() {
                      .head_dim = 64,
                      .vocab_size = 49152,
                      .max_position_embeddings = 8192,
-                     .rope_theta = 1e5}};
+                     .rope_theta = 1e5,
+                     .rope_scaling = {}}};
 }
 
 Shape llama2_7b() {
@@ -65,7 +66,8 @@ Shape llama2_7b() {
                      .head_dim = 128,
                      .vocab_size = 32000,
                      .max_position_embeddings = 4096,
-                     .rope_theta = 1e4}};
+                     .rope_theta = 1e4,
+                     .rope_scaling = {}}};
 }
 
 recipe::Recipe w4a4() {
