@@ -1,8 +1,7 @@
 #include "io/describe.h"
 
-#include <hdf5.h>
-
 #include <algorithm>
+#include <hdf5.h>
 #include <vector>
 
 #include "io/file_system.h"
@@ -26,8 +25,8 @@ std::string describe_safetensors(const fs::path& path) {
                             format_bytes(file.bytes().size()), "\n");
   for (const auto& [key, value] : header.metadata) text += concat("  ", key, " = ", value, "\n");
   for (const auto& [name, entry] : header.tensors) {
-    text += concat("  ", name, "  ", c10::toString(entry.dtype), " ", format_list(entry.shape),
-                   "\n");
+    text +=
+        concat("  ", name, "  ", c10::toString(entry.dtype), " ", format_list(entry.shape), "\n");
   }
   if (header.metadata.contains("crc32c")) {
     static_cast<void>(load_tensor_file(*make_posix_file_system(), path));
@@ -39,14 +38,16 @@ std::string describe_safetensors(const fs::path& path) {
 std::string type_name(const H5Handle& type, const std::string& where) {
   const auto bytes = H5Tget_size(type.id());
   switch (H5Tget_class(type.id())) {
-    case H5T_INTEGER: return concat("int", bytes * 8);
+    case H5T_INTEGER:
+      return concat("int", bytes * 8);
     case H5T_FLOAT: {
       const H5Handle bfloat16 = h5_bfloat16_type();
       const bool is_bfloat16 =
           h5_check(H5Tequal(type.id(), bfloat16.id()), "compare types", where) > 0;
       return is_bfloat16 ? "bfloat16" : concat("float", bytes * 8);
     }
-    default: return "other type";
+    default:
+      return "other type";
   }
 }
 
@@ -60,9 +61,9 @@ herr_t add_dataset(hid_t group, const char* name, const H5L_info_t*, void* text)
   const H5Handle type(H5Dget_type(object.id()), "read the type of", name);
   const H5Handle creation(H5Dget_create_plist(object.id()), "read the layout of", name);
   const bool is_virtual = H5Pget_layout(creation.id()) == H5D_VIRTUAL;
-  *static_cast<std::string*>(text) += concat("  /", name, "  ", type_name(type, name), " ",
-                                             format_list(shape), is_virtual ? "  virtual" : "",
-                                             "\n");
+  *static_cast<std::string*>(text) +=
+      concat("  /", name, "  ", type_name(type, name), " ", format_list(shape),
+             is_virtual ? "  virtual" : "", "\n");
   return 0;
 }
 

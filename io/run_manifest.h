@@ -27,7 +27,8 @@ struct RunManifest {
 };
 
 /// Read and write <run>/run.json, atomically, with its own CRC32C.  Throws DataError.
-void save_manifest(FileSystem& files, const std::filesystem::path& run, const RunManifest& manifest);
+void save_manifest(FileSystem& files, const std::filesystem::path& run,
+                   const RunManifest& manifest);
 /// nullopt if there is no run.json.  Throws DataError if it is torn.
 [[nodiscard]] std::optional<RunManifest> load_manifest(const FileSystem& files,
                                                        const std::filesystem::path& run);

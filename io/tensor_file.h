@@ -1,10 +1,10 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <filesystem>
 #include <map>
 #include <string>
+
+#include <ATen/core/Tensor.h>
 
 #include "io/file_system.h"
 

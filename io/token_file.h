@@ -1,8 +1,8 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <filesystem>
+
+#include <ATen/core/Tensor.h>
 
 #include "io/file_system.h"
 
@@ -18,8 +18,8 @@ namespace lrq::io {
 [[nodiscard]] at::Tensor read_token_file(const std::filesystem::path& path,
                                          std::int64_t vocab_size);
 
-/// Write int32 ids [n] or [n, t] atomically as HDF5 dataset /tokens (with attribute crc32c) or .npy,
-/// by the file's name.
+/// Write int32 ids [n] or [n, t] atomically as HDF5 dataset /tokens (with attribute crc32c) or
+/// .npy, by the file's name.
 void write_token_file(FileSystem& files, const std::filesystem::path& path,
                       const at::Tensor& tokens);
 

@@ -26,9 +26,10 @@ class Tokenizer {
   [[nodiscard]] virtual std::optional<std::int32_t> bos() const = 0;
 };
 
-/// Open the tokenizer of a model folder: tokenizer.json (byte-level BPE, or BPE with byte fallback),
-/// else tokenizer.model (SentencePiece).  A tokenizer.json of a kind that we do not read gives way to
-/// a tokenizer.model beside it.  Throws DataError with the part of the file that is not supported.
+/// Open the tokenizer of a model folder: tokenizer.json (byte-level BPE, or BPE with byte
+/// fallback), else tokenizer.model (SentencePiece).  A tokenizer.json of a kind that we do not read
+/// gives way to a tokenizer.model beside it.  Throws DataError with the part of the file that is
+/// not supported.
 [[nodiscard]] std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& folder);
 
 }  // namespace lrq::io

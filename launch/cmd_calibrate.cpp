@@ -1,7 +1,7 @@
-#include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <memory>
+
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "io/file_system.h"
@@ -69,18 +69,21 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
   command->add_option("--run", request.run, "run directory to make or to go on with")->required();
   command->add_option("--nsamples", request.samples, "calibration samples")->capture_default_str();
   command->add_option("--seqlen", request.tokens, "tokens per sample")->capture_default_str();
-  command->add_option("--calib-stride", request.stride,
-                      "sample i starts at token i*S (default: windows drawn by --seed)")
+  command
+      ->add_option("--calib-stride", request.stride,
+                   "sample i starts at token i*S (default: windows drawn by --seed)")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--seed", request.seed, "seed of every draw")->capture_default_str();
-  command->add_option("--cut-every", request.cut_every,
-                      "steps between resume points (default: one epoch); never changes bits")
+  command
+      ->add_option("--cut-every", request.cut_every,
+                   "steps between resume points (default: one epoch); never changes bits")
       ->check(CLI::NonNegativeNumber);
   command->add_flag("--resume", request.resume, "go on where an interrupted run stopped");
   command->add_flag("--other-machine", request.other_machine,
                     "resume on a machine whose bits may differ");
-  command->add_option("--hidden-layer-num", options->hidden_layer_num,
-                      "use only the first so many blocks of the model")
+  command
+      ->add_option("--hidden-layer-num", options->hidden_layer_num,
+                   "use only the first so many blocks of the model")
       ->check(CLI::PositiveNumber);
   add_recipe_options(*command, options->recipe);
   command->callback([options, &chosen] {

@@ -1,11 +1,11 @@
-#include <ATen/ATen.h>
-#include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
+
+#include <ATen/ATen.h>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "dist/collectives.h"
 #include "io/block_state_store.h"
@@ -66,8 +66,8 @@ at::Tensor token_stream(const std::string& path, const pipeline::ModelSource& mo
   if (io::is_token_file(path)) {
     return io::read_token_file(path, model.config().vocab_size).reshape({-1});
   }
-  auto ids = io::open_tokenizer(model.folder())
-                 ->encode(files.read(path), io::Tokenizer::AddSpecial::kYes);
+  auto ids =
+      io::open_tokenizer(model.folder())->encode(files.read(path), io::Tokenizer::AddSpecial::kYes);
   return at::from_blob(ids.data(), {static_cast<std::int64_t>(ids.size())}, at::kInt).clone();
 }
 
@@ -91,22 +91,22 @@ void run_eval(Session& session, const EvalOptions& options) {
       std::filesystem::path(options.model.empty() ? run->model : options.model),
       run ? run->blocks : 0);
   if (transport.size() > model.blocks()) {
-    throw UsageError({.what = concat(transport.size(), " ranks, and the model has ",
-                                     model.blocks(), " blocks"),
-                      .where = "number of ranks (mpirun -n)",
-                      .fix = concat("use at most ", model.blocks(), " ranks")});
+    throw UsageError(
+        {.what = concat(transport.size(), " ranks, and the model has ", model.blocks(), " blocks"),
+         .where = "number of ranks (mpirun -n)",
+         .fix = concat("use at most ", model.blocks(), " ranks")});
   }
   if (session.first_rank()) model.check();
   const io::BlockStateStore states(*files, options.run);
   const at::ScalarType compute = session.dtype(run ? run->dtype : at::kFloat);
   const std::int64_t longest = model.config().max_position_embeddings;
   const std::int64_t seqlen = longest > 0 ? std::min(options.seqlen, longest) : options.seqlen;
-  eval::Evaluator evaluator(
-      transport, {.model = model,
-                  .recipe = run ? &run->recipe : nullptr,
-                  .states = run ? &states : nullptr,
-                  .compute = compute,
-                  .store = run ? pipeline::store_dtype(run->recipe, compute) : compute});
+  eval::Evaluator evaluator(transport,
+                            {.model = model,
+                             .recipe = run ? &run->recipe : nullptr,
+                             .states = run ? &states : nullptr,
+                             .compute = compute,
+                             .store = run ? pipeline::store_dtype(run->recipe, compute) : compute});
 
   nlohmann::ordered_json ppl = nlohmann::ordered_json::object();
   std::int64_t windows_scored = 0;
@@ -130,20 +130,19 @@ void run_eval(Session& session, const EvalOptions& options) {
     peaks.push_back(static_cast<std::uint64_t>(peak[0].item<double>()));
   }
   if (!session.first_rank()) return;
-  session.write_json(
-      nlohmann::ordered_json{
-          {"ppl", ppl},
-          {"settings",
-           {{"subject", run ? options.run : options.model},
-            {"seqlen", seqlen},
-            {"limit", options.limit},
-            {"windows", windows_scored},
-            {"bos", bos_policy(model, options.texts)},
-            {"dtype", compute == at::kBFloat16 ? "bfloat16" : "float32"},
-            {"ranks", transport.size()}}},
-          {"seconds", watch.seconds()},
-          {"peak_memory_bytes", peaks}}
-          .dump(2));
+  session.write_json(nlohmann::ordered_json{
+      {"ppl", ppl},
+      {"settings",
+       {{"subject", run ? options.run : options.model},
+        {"seqlen", seqlen},
+        {"limit", options.limit},
+        {"windows", windows_scored},
+        {"bos", bos_policy(model, options.texts)},
+        {"dtype", compute == at::kBFloat16 ? "bfloat16" : "float32"},
+        {"ranks", transport.size()}}},
+      {"seconds", watch.seconds()},
+      {"peak_memory_bytes",
+       peaks}}.dump(2));
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
-#include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <memory>
+
+#include <CLI/CLI.hpp>
 
 #include "io/describe.h"
 #include "launch/commands.h"

@@ -1,7 +1,7 @@
-#include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <memory>
+
+#include <CLI/CLI.hpp>
 
 #include "launch/commands.h"
 #include "launch/recipe_library.h"

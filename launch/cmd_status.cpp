@@ -1,9 +1,9 @@
-#include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <sstream>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "io/block_state_store.h"
 #include "io/file_system.h"
@@ -56,8 +56,7 @@ void print_status(const std::filesystem::path& run) {
     std::printf("state    not finished; a resume starts at the beginning\n");
   }
   const auto metrics = run / "metrics.jsonl";
-  const auto newest =
-      newest_lines(files->exists(metrics) ? files->read(metrics) : std::string());
+  const auto newest = newest_lines(files->exists(metrics) ? files->read(metrics) : std::string());
   if (newest.contains("epoch")) {
     const auto& epoch = newest["epoch"];
     std::printf("newest   block %d, epoch %d: loss %s, %s tokens/s\n", epoch.value("block", 0),
@@ -78,9 +77,7 @@ void add_status_command(CLI::App& app, Chosen& chosen) {
   auto run = std::make_shared<std::filesystem::path>();
   CLI::App* command = app.add_subcommand("status", "How far a run is, also while it runs");
   command->add_option("--run", *run, "run directory")->required();
-  command->callback([run, &chosen] {
-    chosen.local = [run] { print_status(*run); };
-  });
+  command->callback([run, &chosen] { chosen.local = [run] { print_status(*run); }; });
 }
 
 }  // namespace lrq::cli

@@ -1,8 +1,8 @@
-#include <ATen/ATen.h>
-#include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <memory>
+
+#include <ATen/ATen.h>
+#include <CLI/CLI.hpp>
 
 #include "io/file_system.h"
 #include "io/token_file.h"
@@ -34,8 +34,7 @@ void run_tokenize(const TokenizeOptions& options) {
   }
   auto ids = io::open_tokenizer(options.model)->encode(text, io::Tokenizer::AddSpecial::kYes);
   const auto count = static_cast<std::int64_t>(ids.size());
-  io::write_token_file(*files, options.out,
-                       at::from_blob(ids.data(), {count}, at::kInt).clone());
+  io::write_token_file(*files, options.out, at::from_blob(ids.data(), {count}, at::kInt).clone());
   std::printf("%s: %lld tokens\n", options.out.c_str(), static_cast<long long>(count));
 }
 
@@ -48,9 +47,7 @@ void add_tokenize_command(CLI::App& app, Chosen& chosen) {
   command->add_option("--model", options->model, "Hugging Face model folder")->required();
   command->add_option("--text", options->texts, "text files, joined by a blank line")->required();
   command->add_option("--out", options->out, "file to write, .h5 or .npy")->required();
-  command->callback([options, &chosen] {
-    chosen.local = [options] { run_tokenize(*options); };
-  });
+  command->callback([options, &chosen] { chosen.local = [options] { run_tokenize(*options); }; });
 }
 
 }  // namespace lrq::cli

@@ -39,7 +39,8 @@ int main(int argc, char** argv) {
   CLI::App app("Quantize large language models by block-wise calibration, on one rank or many.",
                "lrq-dist");
   app.set_version_flag("--version", lrq::cli::version_text());
-  app.set_config("--config", "", "TOML file with any of these options ([calibrate] for a command's)");
+  app.set_config("--config", "",
+                 "TOML file with any of these options ([calibrate] for a command's)");
   app.require_subcommand(1);
   app.fallthrough();
   GlobalOptions options;

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include <CLI/CLI.hpp>
 
 #include "src/recipe/recipe.h"
 
@@ -14,12 +14,12 @@ namespace lrq::cli {
 /// Options of every command: where and how to run, never what to compute.
 struct GlobalOptions {
   std::string log_level = "info";
-  std::string json;                ///< --json FILE: machine-readable result
-  std::string device = "auto";     ///< auto, cpu, cuda
-  std::string dtype = "auto";      ///< auto, float32, bfloat16
+  std::string json;             ///< --json FILE: machine-readable result
+  std::string device = "auto";  ///< auto, cpu, cuda
+  std::string dtype = "auto";   ///< auto, float32, bfloat16
   int threads = 1;
   std::string transport = "auto";  ///< auto, mpi, nccl
-  double timeout_s = 600.0;
+  double timeout_s = 1800.0;
 };
 void add_global_options(CLI::App& app, GlobalOptions& options);
 

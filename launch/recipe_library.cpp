@@ -38,10 +38,11 @@ recipe::Recipe find_recipe(const std::string& name_or_file) {
   std::vector<std::string> names;
   for (const EmbeddedRecipe& recipe : embedded_recipes()) names.push_back(recipe.name);
   const std::string nearest = nearest_word(name_or_file, names);
-  throw UsageError({.what = concat("there is no recipe '", name_or_file, "'",
-                                   nearest.empty() ? "" : concat("; did you mean '", nearest, "'?")),
-                    .where = "option --recipe",
-                    .fix = concat("use one of ", join(names, ", "), ", or a .toml file")});
+  throw UsageError(
+      {.what = concat("there is no recipe '", name_or_file, "'",
+                      nearest.empty() ? "" : concat("; did you mean '", nearest, "'?")),
+       .where = "option --recipe",
+       .fix = concat("use one of ", join(names, ", "), ", or a .toml file")});
 }
 
 }  // namespace lrq::cli

@@ -1,12 +1,12 @@
 #include "launch/session.h"
 
-#include <ATen/Parallel.h>
-#include <c10/util/Exception.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <new>
+
+#include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 
 #include "dist/nccl_api.h"
 #include "io/file_system.h"
@@ -20,10 +20,10 @@ namespace {
 
 void refuse_cuda() {
   const int gpus = dist::cuda_device_count();
-  throw UsageError({.what = gpus == 0
-                                ? "device cuda is asked for and there is no CUDA device"
-                                : concat("device cuda is asked for; ", gpus, " are there, but this "
-                                         "version computes on the CPU only"),
+  throw UsageError({.what = gpus == 0 ? "device cuda is asked for and there is no CUDA device"
+                                      : concat("device cuda is asked for; ", gpus,
+                                               " are there, but this "
+                                               "version computes on the CPU only"),
                     .where = "option --device",
                     .fix = "use --device cpu"});
 }
@@ -108,8 +108,7 @@ int run_guarded(const GlobalOptions& options, const std::function<void(Session&)
     return 0;
   } catch (...) {
     dist::Transport& transport = session->transport();
-    const int code =
-        report_current_exception(who(transport.rank().value, transport.size()));
+    const int code = report_current_exception(who(transport.rank().value, transport.size()));
     transport.abort(code);
     return code;
   }

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <chrono>
 #include <map>
 #include <memory>
 #include <string>
+
+#include <ATen/core/Tensor.h>
 
 #include "dist/registry.h"
 #include "launch/options.h"
@@ -36,8 +36,8 @@ class Session {
   std::unique_ptr<dist::Transport> transport_;
 };
 
-/// Run `work` and turn what it throws into the exit code: the message is printed once with its rank,
-/// then the other ranks are ended.  Returns the process's exit code.
+/// Run `work` and turn what it throws into the exit code: the message is printed once with its
+/// rank, then the other ranks are ended.  Returns the process's exit code.
 int run_guarded(const GlobalOptions& options, const std::function<void(Session&)>& work);
 
 /// The rank that the launcher gave this process, before MPI is up.

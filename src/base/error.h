@@ -62,7 +62,8 @@ class BugError : public Error {
   explicit BugError(ErrorText text) : Error(std::move(text), kExitBug) {}
 };
 
-/// The message as the user reads it: three lines, the empty ones left out.  who: "lrq-dist: rank 3".
+/// The message as the user reads it: three lines, the empty ones left out.  who: "lrq-dist: rank
+/// 3".
 [[nodiscard]] std::string format_error(const ErrorText& text, const std::string& who);
 
 }  // namespace lrq

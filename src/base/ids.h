@@ -16,9 +16,9 @@ struct StrongIndex {
   }
 };
 
-using Rank = StrongIndex<struct RankTag>;              ///< a process of the run
-using BlockIndex = StrongIndex<struct BlockTag>;       ///< a transformer block, 0 .. L-1
-using BoundaryIndex = StrongIndex<struct BoundaryTag>; ///< input of block k; L is the last output
+using Rank = StrongIndex<struct RankTag>;               ///< a process of the run
+using BlockIndex = StrongIndex<struct BlockTag>;        ///< a transformer block, 0 .. L-1
+using BoundaryIndex = StrongIndex<struct BoundaryTag>;  ///< input of block k; L is the last output
 
 }  // namespace lrq
 

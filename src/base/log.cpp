@@ -1,10 +1,10 @@
 #include "src/base/log.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
-
 #include <array>
 #include <utility>
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include "src/base/error.h"
 
@@ -23,8 +23,8 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
 }  // namespace
 
 void start_log(Rank rank, LogLevel level) {
-  auto logger = std::make_shared<spdlog::logger>(
-      "lrq-dist", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto logger = std::make_shared<spdlog::logger>("lrq-dist",
+                                                 std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_pattern(concat("%L %H:%M:%S.%e rank=", rank, " %v"));
   logger->set_level(to_spdlog(level));
   logger->flush_on(spdlog::level::debug);

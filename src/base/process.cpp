@@ -1,8 +1,8 @@
 #include "src/base/process.h"
 
-#include <sys/resource.h>
-
 #include <fstream>
+
+#include <sys/resource.h>
 
 namespace lrq {
 

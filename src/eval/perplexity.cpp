@@ -1,11 +1,11 @@
 #include "src/eval/perplexity.h"
 
-#include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include "dist/collectives.h"
 #include "src/base/error.h"
@@ -63,8 +63,7 @@ double Evaluator::window_loss(const at::Tensor& hidden, const at::Tensor& ids) c
     const at::Tensor logits =
         model_.family().logits(head_, hidden.narrow(1, first, rows).contiguous());
     const at::Tensor next = ids.narrow(1, first + 1, rows).to(at::kLong).unsqueeze(-1);
-    const at::Tensor likelihoods =
-        logits.gather(-1, next).squeeze(-1) - logits.logsumexp(-1);
+    const at::Tensor likelihoods = logits.gather(-1, next).squeeze(-1) - logits.logsumexp(-1);
     sum = sum - likelihoods.sum(at::kDouble);
   }
   return sum.item<double>() / static_cast<double>(predictions);
@@ -88,8 +87,8 @@ std::vector<double> Evaluator::window_losses(const at::Tensor& windows) {
   if (stages_ > 1 && rank == 0) transport_.send(ids, last, "window ids")->wait();
   if (stages_ > 1 && rank == last.value) transport_.recv(ids, Rank{0}, "window ids")->wait();
 
-  const pipeline::Plan plan = pipeline::plan_forward(
-      {.ranks = transport_.size(), .stages = stages_, .samples = count});
+  const pipeline::Plan plan =
+      pipeline::plan_forward({.ranks = transport_.size(), .stages = stages_, .samples = count});
   pipeline::simulate(plan);
   at::Tensor losses = at::zeros({count}, on_host(at::kDouble));
   if (rank < stages_) {
@@ -125,10 +124,10 @@ double perplexity(const std::vector<double>& window_losses) {
 at::Tensor cut_into_windows(const at::Tensor& stream, std::int64_t length, std::int64_t limit) {
   std::int64_t count = stream.numel() / length;
   if (count == 0) {
-    throw DataError({.what = concat("the text has ", stream.numel(), " tokens, and one window needs ",
-                                    length),
-                     .where = "option --ppl",
-                     .fix = "give more text, or a smaller --seqlen"});
+    throw DataError(
+        {.what = concat("the text has ", stream.numel(), " tokens, and one window needs ", length),
+         .where = "option --ppl",
+         .fix = "give more text, or a smaller --seqlen"});
   }
   if (limit > 0) count = std::min(count, limit);
   return stream.narrow(0, 0, count * length).view({count, length}).contiguous();

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <optional>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "dist/transport.h"
 #include "io/block_state_store.h"
@@ -16,14 +16,14 @@ namespace lrq::eval {
 /// What to evaluate: the original model, or the model of a run.
 struct Subject {
   const pipeline::ModelSource& model;
-  const recipe::Recipe* recipe = nullptr;         ///< null: the original blocks
-  const io::BlockStateStore* states = nullptr;    ///< with recipe: every block's file
+  const recipe::Recipe* recipe = nullptr;       ///< null: the original blocks
+  const io::BlockStateStore* states = nullptr;  ///< with recipe: every block's file
   at::ScalarType compute = at::kFloat;
   at::ScalarType store = at::kFloat;
 };
 
-/// A model spread over all ranks for evaluation: its blocks in stages of equal cost (the head counts
-/// as many blocks as it costs), the embedding on the first rank, the head on the last.
+/// A model spread over all ranks for evaluation: its blocks in stages of equal cost (the head
+/// counts as many blocks as it costs), the embedding on the first rank, the head on the last.
 class Evaluator {
  public:
   Evaluator(dist::Transport& transport, const Subject& subject);

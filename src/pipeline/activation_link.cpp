@@ -1,8 +1,8 @@
 #include "src/pipeline/activation_link.h"
 
-#include <ATen/ATen.h>
-
 #include <utility>
+
+#include <ATen/ATen.h>
 
 #include "src/base/check.h"
 #include "src/base/text.h"

@@ -1,9 +1,9 @@
 #include "src/pipeline/adamw.h"
 
+#include <utility>
+
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
-
-#include <utility>
 
 #include "src/base/check.h"
 #include "src/pipeline/masked.h"
@@ -34,7 +34,8 @@ void AdamW::step(const at::Tensor& gradient, const at::Tensor& finite, double ra
   at::Tensor stepped = parameters_;
   if (weight_decay_ != 0.0) stepped = stepped * (1.0 - rates * weight_decay_);
   stepped = stepped - (rates / correction1) * (first / denominator);
-  // Copies in place: the leaves are views of parameters_, and select() keeps the old values if masked.
+  // Copies in place: the leaves are views of parameters_, and select() keeps the old values if
+  // masked.
   parameters_.copy_(select(finite, stepped, parameters_));
   first_.copy_(select(finite, first, first_));
   second_.copy_(select(finite, second, second_));

@@ -6,45 +6,60 @@ namespace {
 // The enumerations of src/recipe and src/models say the same; neither folder may include the other.
 models::Clip clip_of(recipe::ClipKind clip) {
   switch (clip) {
-    case recipe::ClipKind::kLearned: return models::Clip::kLearned;
-    case recipe::ClipKind::kNone: return models::Clip::kNone;
-    case recipe::ClipKind::kRatio: return models::Clip::kRatio;
+    case recipe::ClipKind::kLearned:
+      return models::Clip::kLearned;
+    case recipe::ClipKind::kNone:
+      return models::Clip::kNone;
+    case recipe::ClipKind::kRatio:
+      return models::Clip::kRatio;
   }
   return models::Clip::kNone;
 }
 
 models::ScaleStart start_of(recipe::Start start) {
   switch (start) {
-    case recipe::Start::kLae: return models::ScaleStart::kLae;
-    case recipe::Start::kSmoothquant: return models::ScaleStart::kSmoothQuant;
-    case recipe::Start::kOnes: return models::ScaleStart::kOnes;
+    case recipe::Start::kLae:
+      return models::ScaleStart::kLae;
+    case recipe::Start::kSmoothquant:
+      return models::ScaleStart::kSmoothQuant;
+    case recipe::Start::kOnes:
+      return models::ScaleStart::kOnes;
   }
   return models::ScaleStart::kOnes;
 }
 
 models::ScaleMode scale_of(recipe::Scale scale) {
   switch (scale) {
-    case recipe::Scale::kLearned: return models::ScaleMode::kLearned;
-    case recipe::Scale::kFixed: return models::ScaleMode::kFixed;
-    case recipe::Scale::kOff: return models::ScaleMode::kOff;
+    case recipe::Scale::kLearned:
+      return models::ScaleMode::kLearned;
+    case recipe::Scale::kFixed:
+      return models::ScaleMode::kFixed;
+    case recipe::Scale::kOff:
+      return models::ScaleMode::kOff;
   }
   return models::ScaleMode::kOff;
 }
 
 models::ShiftMode shift_of(recipe::Shift shift) {
   switch (shift) {
-    case recipe::Shift::kLearned: return models::ShiftMode::kLearned;
-    case recipe::Shift::kStatistic: return models::ShiftMode::kStatistic;
-    case recipe::Shift::kOff: return models::ShiftMode::kOff;
+    case recipe::Shift::kLearned:
+      return models::ShiftMode::kLearned;
+    case recipe::Shift::kStatistic:
+      return models::ShiftMode::kStatistic;
+    case recipe::Shift::kOff:
+      return models::ShiftMode::kOff;
   }
   return models::ShiftMode::kOff;
 }
 
 models::QkMode qk_of(recipe::Qk qk) {
   switch (qk) {
-    case recipe::Qk::kTied: return models::QkMode::kTied;
-    case recipe::Qk::kFree: return models::QkMode::kFree;
-    case recipe::Qk::kOff: return models::QkMode::kOff;
+    case recipe::Qk::kTied:
+      return models::QkMode::kTied;
+    case recipe::Qk::kFree:
+      return models::QkMode::kFree;
+    case recipe::Qk::kOff:
+      return models::QkMode::kOff;
   }
   return models::QkMode::kOff;
 }
@@ -65,9 +80,8 @@ models::BlockMethod block_method(const recipe::Recipe& recipe) {
   const auto& activations = recipe.activations;
   const int kv_bits = activations.kv_bits == 0 ? activations.bits : activations.kv_bits;
   const auto grid = [&](int bits) {
-    return quant::Grid{.bits = bits,
-                       .symmetric = activations.symmetric,
-                       .zero_point = !activations.symmetric};
+    return quant::Grid{
+        .bits = bits, .symmetric = activations.symmetric, .zero_point = !activations.symmetric};
   };
   method.activation = grid(activations.bits);
   method.query = grid(activations.quantize_q ? activations.bits : 16);
@@ -103,9 +117,12 @@ quant::NlcOptions nlc_options(const recipe::Recipe& recipe) {
 
 at::ScalarType store_dtype(const recipe::Recipe& recipe, at::ScalarType compute) {
   switch (recipe.train.store) {
-    case recipe::Store::kFloat32: return at::kFloat;
-    case recipe::Store::kBfloat16: return at::kBFloat16;
-    case recipe::Store::kCompute: break;
+    case recipe::Store::kFloat32:
+      return at::kFloat;
+    case recipe::Store::kBfloat16:
+      return at::kBFloat16;
+    case recipe::Store::kCompute:
+      break;
   }
   return compute;
 }

@@ -1,11 +1,11 @@
 #include "src/pipeline/block_trainer.h"
 
+#include <limits>
+#include <utility>
+
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
-
-#include <limits>
-#include <utility>
 
 #include "src/base/check.h"
 #include "src/base/error.h"
@@ -100,8 +100,8 @@ BlockTrainer::SampleLoss BlockTrainer::learn_samples(const models::EffectiveBloc
   if (inputs.size() > 1) {
     // Halves first, so that a replica with 1/R of the samples owns one subtree.
     const std::size_t half = (inputs.size() + 1) / 2;
-    SampleLoss left = learn_samples(block, inputs.first(half), targets.first(half),
-                                    outputs.first(half), false);
+    SampleLoss left =
+        learn_samples(block, inputs.first(half), targets.first(half), outputs.first(half), false);
     const SampleLoss right = learn_samples(block, inputs.subspan(half), targets.subspan(half),
                                            outputs.subspan(half), last);
     left.values = left.values + right.values;
@@ -145,8 +145,7 @@ double BlockTrainer::rate_factor() const {
 }
 
 std::vector<at::Tensor> BlockTrainer::step(std::span<const at::Tensor> inputs,
-                                           std::span<const at::Tensor> targets,
-                                           Emit emit_outputs) {
+                                           std::span<const at::Tensor> targets, Emit emit_outputs) {
   expect(!inputs.empty() && inputs.size() == targets.size(), "one target for each input");
   std::vector<at::Tensor> outputs(inputs.size());
   {
@@ -228,8 +227,7 @@ void BlockTrainer::restore(const models::NamedTensors& state) {
   const c10::NoGradGuard no_grad;
   for (auto& [name, tensor] : learnables_) tensor.copy_(state.at("learnable." + name));
   if (optimizer_) {
-    optimizer_->restore(state.at("adamw.first"), state.at("adamw.second"),
-                        state.at("adamw.steps"));
+    optimizer_->restore(state.at("adamw.first"), state.at("adamw.second"), state.at("adamw.steps"));
   }
   sums_.copy_(state.at("loss.sums"));
   counters_.copy_(state.at("loss.counters"));

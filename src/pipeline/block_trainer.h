@@ -1,12 +1,12 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "src/models/quant_block.h"
 #include "src/pipeline/adamw.h"
@@ -27,18 +27,19 @@ struct LossSummary {
   double loss = 0.0;  ///< mean over the steps whose loss was finite
   double mse = 0.0;
   double nlc = 0.0;
-  std::int64_t steps = 0;    ///< finite ones
-  std::int64_t masked = 0;   ///< steps left out because the loss was not finite
-  bool stopped = false;      ///< 10 masked in a row: best parameters restored, learning ended
+  std::int64_t steps = 0;   ///< finite ones
+  std::int64_t masked = 0;  ///< steps left out because the loss was not finite
+  bool stopped = false;     ///< 10 masked in a row: best parameters restored, learning ended
 };
 
 /// Learn the parameters of one block from its inputs and targets, one micro-batch at a time.
-///   L = mean over the micro-batch of  mse_p MSE(P,O) + nlc_p NLC(P,O) + mse_r MSE(R,O) + nlc_r NLC(R,O)
-///   O the quantized block's output, P the full-precision chain's, R the original block on O's input
+///   L = mean over the micro-batch of  mse_p MSE(P,O) + nlc_p NLC(P,O) + mse_r MSE(R,O) + nlc_r
+///   NLC(R,O) O the quantized block's output, P the full-precision chain's, R the original block on
+///   O's input
 /// Source: LRQuant section 5; docs/methods.md, "Loss".
 /// Differs: every sample has its own logarithm (the published code takes one over a batch; equal at
-/// B = 1), and the micro-batch gradient is the sum of the per-sample gradients of the learnables in a
-/// fixed binary tree, divided by B, so that replicas can share the work without changing a bit.
+/// B = 1), and the micro-batch gradient is the sum of the per-sample gradients of the learnables in
+/// a fixed binary tree, divided by B, so that replicas can share the work without changing a bit.
 /// Nothing in step() synchronises with the host; end_epoch() does, once.
 class BlockTrainer {
  public:
@@ -94,9 +95,9 @@ class BlockTrainer {
   at::Tensor flat_;
   std::optional<AdamW> optimizer_;
 
-  at::Tensor sums_;         // [4] float64: loss, mse, nlc, finite steps since the last summary
-  at::Tensor counters_;     // [3] int64: masked, masked in a row, longest row since the last summary
-  at::Tensor best_;         // flat_ of the epoch with the lowest mean loss
+  at::Tensor sums_;      // [4] float64: loss, mse, nlc, finite steps since the last summary
+  at::Tensor counters_;  // [3] int64: masked, masked in a row, longest row since the last summary
+  at::Tensor best_;      // flat_ of the epoch with the lowest mean loss
   double best_loss_;
   bool stopped_ = false;
   std::int64_t steps_done_ = 0;

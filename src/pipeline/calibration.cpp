@@ -1,11 +1,11 @@
 #include "src/pipeline/calibration.h"
 
-#include <ATen/ATen.h>
-
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <sstream>
+
+#include <ATen/ATen.h>
 
 #include "dist/collectives.h"
 #include "io/activation_store.h"
@@ -115,8 +115,7 @@ class Calibration {
       plan = to_text(open_run());
       warn_of_idle_ranks();
     }
-    return resume_point_from(
-        dist::broadcast_text(transport_, plan, Rank{0}, "where to begin"));
+    return resume_point_from(dist::broadcast_text(transport_, plan, Rank{0}, "where to begin"));
   }
 
   ResumePoint open_run() {
@@ -158,9 +157,8 @@ class Calibration {
                 },
             .snapshot_complete =
                 [this](const io::SnapshotKey& key) {
-                  return all_blocks(key.wave, [&](BlockIndex b) {
-                    return states_.has_snapshot(key, b);
-                  });
+                  return all_blocks(key.wave,
+                                    [&](BlockIndex b) { return states_.has_snapshot(key, b); });
                 }};
   }
 
@@ -180,8 +178,8 @@ class Calibration {
     const int width = waves_.front().size();
     if (steps_per_block() == 0 || transport_.size() <= width) return;
     log_event(LogLevel::kWarning, "idle_ranks",
-              concat("learning=", width, " waiting=", transport_.size() - width,
-                     " hint=\"--wave ", transport_.size(), " would occupy all ranks\""));
+              concat("learning=", width, " waiting=", transport_.size() - width, " hint=\"--wave ",
+                     transport_.size(), " would occupy all ranks\""));
   }
 
   std::int64_t run_waves(const ResumePoint& point) {
@@ -228,10 +226,9 @@ class Calibration {
   }
 
   void gather_usage(CalibrationResult& result) {
-    const at::Tensor mine = at::tensor(
-        {static_cast<double>(peak_memory_bytes()),
-         std::chrono::duration<double>(transport_.waited()).count()},
-        at::kDouble);
+    const at::Tensor mine = at::tensor({static_cast<double>(peak_memory_bytes()),
+                                        std::chrono::duration<double>(transport_.waited()).count()},
+                                       at::kDouble);
     for (const at::Tensor& usage : dist::gather(transport_, mine, Rank{0}, "usage")) {
       result.peak_memory_bytes.push_back(static_cast<std::uint64_t>(usage[0].item<double>()));
       result.waited_seconds.push_back(usage[1].item<double>());

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "dist/transport.h"
 #include "io/file_system.h"
@@ -37,9 +37,9 @@ struct CalibrationRequest {
 struct CalibrationResult {
   double seconds = 0.0;
   double learning_seconds = 0.0;
-  std::int64_t block_steps = 0;                    ///< done by this call, all ranks together
-  std::vector<std::uint64_t> peak_memory_bytes;    ///< per rank; filled on rank 0
-  std::vector<double> waited_seconds;              ///< per rank; filled on rank 0
+  std::int64_t block_steps = 0;                  ///< done by this call, all ranks together
+  std::vector<std::uint64_t> peak_memory_bytes;  ///< per rank; filled on rank 0
+  std::vector<double> waited_seconds;            ///< per rank; filled on rank 0
 };
 
 /// Quantize a model: the main job, from the calibration text to every block's file.  Collective.

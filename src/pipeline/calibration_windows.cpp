@@ -48,7 +48,8 @@ void PythonRandom::refill() {
   for (std::size_t i = 0; i < kWords; ++i) {
     const std::uint32_t mixed =
         (state_[i] & 0x80000000U) | (state_[(i + 1) % kWords] & 0x7fffffffU);
-    state_[i] = state_[(i + kShift) % kWords] ^ (mixed >> 1) ^ ((mixed & 1U) != 0 ? 0x9908b0dfU : 0);
+    state_[i] =
+        state_[(i + kShift) % kWords] ^ (mixed >> 1) ^ ((mixed & 1U) != 0 ? 0x9908b0dfU : 0);
   }
   next_ = 0;
 }
@@ -76,11 +77,11 @@ std::vector<std::int64_t> window_starts(std::int64_t tokens, std::int64_t sample
                                         std::uint64_t seed) {
   const std::int64_t needed = stride > 0 ? (samples - 1) * stride + length : length + 1;
   if (tokens < needed) {
-    throw DataError({.what = concat("the calibration text has ", tokens, " tokens, and ", samples,
-                                    " samples of ", length, " tokens need at least ", needed),
-                     .where = stride > 0 ? concat("--calib with --calib-stride ", stride)
-                                         : "--calib",
-                     .fix = "give more text, or fewer or shorter samples (--nsamples, --seqlen)"});
+    throw DataError(
+        {.what = concat("the calibration text has ", tokens, " tokens, and ", samples,
+                        " samples of ", length, " tokens need at least ", needed),
+         .where = stride > 0 ? concat("--calib with --calib-stride ", stride) : "--calib",
+         .fix = "give more text, or fewer or shorter samples (--nsamples, --seqlen)"});
   }
   std::vector<std::int64_t> starts;
   PythonRandom random(seed);

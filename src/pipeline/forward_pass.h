@@ -1,8 +1,8 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <functional>
+
+#include <ATen/core/Tensor.h>
 
 #include "dist/transport.h"
 #include "src/pipeline/activation_link.h"
@@ -19,7 +19,8 @@ struct ForwardWork {
 };
 
 /// Walk this rank's list of a forward plan: receive or make each sample's activation, work on it,
-/// pass it on, with transfers under way meanwhile.  Returns when all sends have been taken over.
+/// pass it on, with transfers under way meanwhile.  Returns when all sends have been taken over; on
+/// a rank without a part in the plan, when rank 0 is done.
 void run_forward(dist::Transport& transport, const Plan& plan, const MessageShape& shape,
                  const ForwardWork& work);
 

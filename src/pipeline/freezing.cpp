@@ -1,12 +1,13 @@
 #include "src/pipeline/freezing.h"
 
-#include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
-
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <vector>
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include "dist/collectives.h"
 #include "src/base/text.h"
@@ -32,7 +33,8 @@ void log_losses(const RunContext& context, int wave, BlockRange blocks,
                 const std::vector<at::Tensor>& from_ranks) {
   at::Tensor all = unmeasured(context, blocks);
   for (const at::Tensor& losses : from_ranks) {
-    all = at::where(all.isnan(), losses, all);  // a measured NaN stays one: every rank has NaN there
+    all =
+        at::where(all.isnan(), losses, all);  // a measured NaN stays one: every rank has NaN there
   }
   const at::Tensor mean = all.mean({1});
   const at::Tensor median = std::get<0>(all.median(1));
@@ -47,7 +49,8 @@ void log_losses(const RunContext& context, int wave, BlockRange blocks,
   context.log.frozen(wave, frozen);
 }
 
-/// This rank's part of the pass: its frozen blocks, their targets, and where samples come from and go.
+/// This rank's part of the pass: its frozen blocks, their targets, and where samples come from and
+/// go.
 class FreezingStage {
  public:
   FreezingStage(const RunContext& context, BlockRange wave, BlockRange mine)
@@ -110,12 +113,11 @@ class FreezingStage {
 void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool next_inputs) {
   const c10::NoGradGuard no_grad;
   const int stages = std::min(context.ranks(), blocks.size());
-  const ForwardShape shape{
-      .ranks = context.ranks(),
-      .stages = stages,
-      .replicas = static_cast<int>(
-          std::min<std::int64_t>(context.ranks() / stages, context.samples)),
-      .samples = context.samples};
+  const ForwardShape shape{.ranks = context.ranks(),
+                           .stages = stages,
+                           .replicas = static_cast<int>(
+                               std::min<std::int64_t>(context.ranks() / stages, context.samples)),
+                           .samples = context.samples};
   const Plan plan = plan_forward(shape);
   simulate(plan);
   context.log.phase("freeze",
@@ -126,27 +128,30 @@ void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool ne
 
   at::Tensor losses = unmeasured(context, blocks);
   const auto rank = static_cast<std::size_t>(context.rank());
+  std::optional<FreezingStage> stage;
   if (!plan.ranks[rank].empty()) {
     BlockRange mine = partition(std::vector<double>(static_cast<std::size_t>(blocks.size()), 1.0),
                                 stages)[rank % static_cast<std::size_t>(stages)];
     mine = {mine.first + blocks.first, mine.last + blocks.first};
-    FreezingStage stage(context, blocks, mine);
+    stage.emplace(context, blocks, mine);
     const SampleRange samples = samples_of_replica(shape, context.rank() / stages);
     if (next_inputs && plan.next[rank] < 0) {
-      stage.store_outputs(output, samples.last - samples.first);
+      stage->store_outputs(output, samples.last - samples.first);
     }
-    run_forward(context.transport, plan,
-                {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store,
-                 .device = context.device},
-                {.source = [&](std::int64_t sample) { return stage.source(sample); },
-                 .blocks = [&](const at::Tensor& x, std::int64_t sample) {
-                   return stage.forward(x, sample);
-                 }});
-    stage.seal();
-    losses = stage.losses();
   }
-  const auto gathered =
-      dist::gather(context.transport, losses, Rank{0}, "losses of frozen blocks");
+  run_forward(context.transport, plan,
+              {.tokens = context.tokens,
+               .hidden = context.hidden(),
+               .dtype = context.store,
+               .device = context.device},
+              {.source = [&](std::int64_t sample) { return stage->source(sample); },
+               .blocks = [&](const at::Tensor& x,
+                             std::int64_t sample) { return stage->forward(x, sample); }});
+  if (stage) {
+    stage->seal();
+    losses = stage->losses();
+  }
+  const auto gathered = dist::gather(context.transport, losses, Rank{0}, "losses of frozen blocks");
   if (context.rank() == 0) log_losses(context, wave, blocks, gathered);
   dist::barrier(context.transport, "inputs of the next wave sealed");
 }

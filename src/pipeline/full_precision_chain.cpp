@@ -1,12 +1,12 @@
 #include "src/pipeline/full_precision_chain.h"
 
-#include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
-
 #include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include "dist/collectives.h"
 #include "src/base/text.h"
@@ -38,12 +38,12 @@ class ChainStage {
  public:
   ChainStage(const RunContext& context, BlockRange range) : context_(context) {
     for (int index = range.first; index < range.last; ++index) {
-      ChainBlock block{.index = BlockIndex{index},
-                       .block = models::plain_block(context.model.family(),
-                                                    context.model.block(BlockIndex{index}),
-                                                    context.compute),
-                       .observers = {},
-                       .shard = create(index + 1)};
+      ChainBlock block{
+          .index = BlockIndex{index},
+          .block = models::plain_block(context.model.family(),
+                                       context.model.block(BlockIndex{index}), context.compute),
+          .observers = {},
+          .shard = create(index + 1)};
       for (const models::Site site : kObservedSites) block.observers[site];
       blocks_.push_back(std::move(block));
     }
@@ -56,7 +56,7 @@ class ChainStage {
   [[nodiscard]] at::Tensor embed(const at::Tensor& ids, std::int64_t sample) {
     const at::Tensor x =
         context_.model.family().embed(embedding_, ids).to(context_.store).contiguous();
-    first_shard_->write(sample, x);
+    first_shard_->write(sample, x.cpu());
     return x;
   }
 
@@ -68,7 +68,7 @@ class ChainStage {
         return input;
       };
       x = context_.model.family().forward(block.block, x, observe).to(context_.store);
-      block.shard->write(sample, x);
+      block.shard->write(sample, x.cpu());
     }
     return x;
   }
@@ -123,14 +123,16 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
   dist::barrier(context.transport, "old shards removed");
   ChainStage stage(context, ranges[static_cast<std::size_t>(context.rank())]);
   run_forward(context.transport, plan,
-              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store,
+              {.tokens = context.tokens,
+               .hidden = context.hidden(),
+               .dtype = context.store,
                .device = context.device},
-              {.source = [&](std::int64_t sample) {
-                 return stage.embed(tokens[sample].unsqueeze(0).to(at::kLong), sample);
-               },
-               .blocks = [&](const at::Tensor& x, std::int64_t sample) {
-                 return stage.forward(x, sample);
-               }});
+              {.source =
+                   [&](std::int64_t sample) {
+                     return stage.embed(tokens[sample].unsqueeze(0).to(at::kLong), sample);
+                   },
+               .blocks = [&](const at::Tensor& x,
+                             std::int64_t sample) { return stage.forward(x, sample); }});
   stage.seal();
   dist::barrier(context.transport, "full-precision chain sealed");
 }

@@ -6,10 +6,10 @@
 
 namespace lrq::pipeline {
 
-/// Run the original model over all samples once, its blocks spread over all ranks, samples streaming
-/// through them: every boundary goes to a sealed shard (the targets of learning), the channel
-/// statistics of every block to its file.  Collective: every rank calls it.
-/// tokens [N, T] int32: read on rank 0 only.
+/// Run the original model over all samples once, its blocks spread over all ranks, samples
+/// streaming through them: every boundary goes to a sealed shard (the targets of learning), the
+/// channel statistics of every block to its file.  Collective: every rank calls it. tokens [N, T]
+/// int32: read on rank 0 only.
 void run_full_precision_chain(const RunContext& context, const at::Tensor& tokens);
 
 /// True if every boundary and every statistics file is there and whole.  Rank 0.

@@ -34,8 +34,10 @@ ModelSource::ModelSource(std::filesystem::path folder, int first_blocks)
   models::ModelConfig config =
       models::parse_model_config(config_text_, (folder_ / "config.json").string());
   if (first_blocks > config.num_hidden_layers) {
-    throw UsageError({.what = concat("the first ", first_blocks, " blocks are asked for, and the "
-                                     "model has ", config.num_hidden_layers),
+    throw UsageError({.what = concat("the first ", first_blocks,
+                                     " blocks are asked for, and the "
+                                     "model has ",
+                                     config.num_hidden_layers),
                       .where = "option --hidden-layer-num",
                       .fix = concat("use at most ", config.num_hidden_layers)});
   }
@@ -77,8 +79,7 @@ void ModelSource::check() const {
 
 std::string ModelSource::fingerprint() const {
   const auto bytes = std::as_bytes(std::span(config_text_.data(), config_text_.size()));
-  return concat("config ", io::crc32c(bytes), ", blocks ", blocks(), ", ",
-                reader_->fingerprint());
+  return concat("config ", io::crc32c(bytes), ", blocks ", blocks(), ", ", reader_->fingerprint());
 }
 
 }  // namespace lrq::pipeline

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <filesystem>
 #include <memory>
 #include <string>
+
+#include <ATen/core/Tensor.h>
 
 #include "io/checkpoint_reader.h"
 #include "src/models/family.h"

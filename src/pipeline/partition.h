@@ -12,11 +12,11 @@ struct BlockRange {
   friend bool operator==(const BlockRange&, const BlockRange&) = default;
 };
 
-/// Split consecutive blocks into `stages` stages so that the most expensive stage is as cheap as can
-/// be; every stage gets at least one block.  Of equally good splits the one with the earlier stages
-/// larger is taken, so the result depends on the arguments alone.
-/// block_costs: one per block, > 0.  first_extra, last_extra: what the first and the last stage do
-/// besides (embedding, head).  Throws BugError if stages is not in 1 .. number of blocks.
+/// Split consecutive blocks into `stages` stages so that the most expensive stage is as cheap as
+/// can be; every stage gets at least one block.  Of equally good splits the one with the earlier
+/// stages larger is taken, so the result depends on the arguments alone. block_costs: one per
+/// block, > 0.  first_extra, last_extra: what the first and the last stage do besides (embedding,
+/// head).  Throws BugError if stages is not in 1 .. number of blocks.
 [[nodiscard]] std::vector<BlockRange> partition(const std::vector<double>& block_costs, int stages,
                                                 double first_extra = 0.0, double last_extra = 0.0);
 

@@ -27,10 +27,10 @@ struct Simulation {
   [[nodiscard]] double utilisation() const;
 };
 
-/// Prove a plan before a run, or throw BugError with the first fault: a receive without its send (or
-/// the reverse), another order on the two sides, a step that a rank does twice or out of order, a
-/// report nobody collects, or ranks that wait for each other (each with its next action).
-/// Then play it with the costs and say how long it takes.
+/// Prove a plan before a run, or throw BugError with the first fault: a receive without its send
+/// (or the reverse), another order on the two sides, a step that a rank does twice or out of order,
+/// a report nobody collects, or ranks that wait for each other (each with its next action). Then
+/// play it with the costs and say how long it takes.
 Simulation simulate(const Plan& plan, const Costs& costs = {});
 
 }  // namespace lrq::pipeline

@@ -12,18 +12,18 @@ namespace lrq::pipeline {
 struct RunFacts {
   int waves = 0;
   bool chain_complete = false;
-  bool finished = false;                            ///< as run.json says
-  std::optional<io::SnapshotKey> cut;               ///< as run.json names it
-  std::function<bool(int wave)> blocks_complete;    ///< every block file of the wave
-  std::function<bool(int wave)> inputs_complete;    ///< the wave's input activations
+  bool finished = false;                          ///< as run.json says
+  std::optional<io::SnapshotKey> cut;             ///< as run.json names it
+  std::function<bool(int wave)> blocks_complete;  ///< every block file of the wave
+  std::function<bool(int wave)> inputs_complete;  ///< the wave's input activations
   std::function<bool(const io::SnapshotKey&)> snapshot_complete;
 };
 
 /// What a run still has to do.  Missing or torn files are work to do again, never a wrong result.
 struct ResumePoint {
   bool redo_chain = false;
-  int freeze_from = 0;          ///< finished waves freeze_from .. learn_wave-1 are only frozen again
-  int learn_wave = 0;           ///< the first wave that learns; == waves if none
+  int freeze_from = 0;  ///< finished waves freeze_from .. learn_wave-1 are only frozen again
+  int learn_wave = 0;   ///< the first wave that learns; == waves if none
   std::int64_t first_step = 0;  ///< of learn_wave
   bool nothing_left = false;
   friend bool operator==(const ResumePoint&, const ResumePoint&) = default;

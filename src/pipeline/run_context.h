@@ -1,8 +1,8 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <filesystem>
+
+#include <ATen/core/Tensor.h>
 
 #include "dist/transport.h"
 #include "io/activation_store.h"

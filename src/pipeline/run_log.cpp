@@ -1,10 +1,10 @@
 #include "src/pipeline/run_log.h"
 
-#include <unistd.h>
-
 #include <cstdio>
-#include <nlohmann/json.hpp>
+#include <unistd.h>
 #include <utility>
+
+#include <nlohmann/json.hpp>
 
 #include "src/base/log.h"
 #include "src/base/text.h"
@@ -54,22 +54,23 @@ void RunLog::epoch(int wave, std::int64_t epoch, std::int64_t epochs,
     const LossSummary& loss = entry.losses;
     const double tokens =
         static_cast<double>((loss.steps + loss.masked) * tokens_per_step_) / entry.seconds;
-    write_line(ordered_json{{"event", "epoch"},
-                            {"wave", wave},
-                            {"block", entry.block.value},
-                            {"epoch", epoch},
-                            {"loss", loss.loss},
-                            {"mse", loss.mse},
-                            {"nlc", loss.nlc},
-                            {"masked", loss.masked},
-                            {"stopped", loss.stopped},
-                            {"seconds", entry.seconds},
-                            {"tokens_per_second", tokens}}
-                   .dump());
-    const std::string fields = concat("wave=", wave, " block=", entry.block, " epoch=", epoch, "/",
-                                      epochs, " loss=", loss.loss, " mse=", loss.mse,
-                                      " nlc=", loss.nlc, " tokens_per_s=", std::int64_t(tokens),
-                                      " s=", entry.seconds);
+    write_line(ordered_json{
+        {"event", "epoch"},
+        {"wave", wave},
+        {"block", entry.block.value},
+        {"epoch", epoch},
+        {"loss", loss.loss},
+        {"mse", loss.mse},
+        {"nlc", loss.nlc},
+        {"masked", loss.masked},
+        {"stopped", loss.stopped},
+        {"seconds", entry.seconds},
+        {"tokens_per_second",
+         tokens}}.dump());
+    const std::string fields =
+        concat("wave=", wave, " block=", entry.block, " epoch=", epoch, "/", epochs,
+               " loss=", loss.loss, " mse=", loss.mse, " nlc=", loss.nlc,
+               " tokens_per_s=", std::int64_t(tokens), " s=", entry.seconds);
     if (loss.masked > 0) {
       if (terminal_) show_progress("");
       log_event(LogLevel::kWarning, "nonfinite_loss",
@@ -82,10 +83,9 @@ void RunLog::epoch(int wave, std::int64_t epoch, std::int64_t epochs,
   }
   if (!blocks.empty()) {
     const double tokens = rate * static_cast<double>(tokens_per_step_);
-    show_progress(concat("wave ", wave, "  block ", blocks.front().block, "-",
-                         blocks.back().block, "  epoch ", epoch, "/", epochs, "  loss ",
-                         blocks.back().losses.loss, "  ", std::int64_t(tokens),
-                         " tokens/s  left ", format_seconds(left)));
+    show_progress(concat("wave ", wave, "  block ", blocks.front().block, "-", blocks.back().block,
+                         "  epoch ", epoch, "/", epochs, "  loss ", blocks.back().losses.loss, "  ",
+                         std::int64_t(tokens), " tokens/s  left ", format_seconds(left)));
   }
 }
 
@@ -110,10 +110,8 @@ void RunLog::frozen(int wave, const std::vector<FrozenBlock>& blocks) {
 
 void RunLog::waited(int wave, const std::vector<double>& seconds_waited, double seconds) {
   if (!speaks_) return;
-  write_line(ordered_json{{"event", "waited"},
-                          {"wave", wave},
-                          {"seconds", seconds},
-                          {"waited_seconds", seconds_waited}}
+  write_line(ordered_json{
+      {"event", "waited"}, {"wave", wave}, {"seconds", seconds}, {"waited_seconds", seconds_waited}}
                  .dump());
 }
 

@@ -28,8 +28,9 @@ struct FrozenBlock {
   double nlc_median = 0.0;
 };
 
-/// Tell what a run does: lines of metrics.jsonl, one event line on stderr for each, and on a terminal
-/// one line that is written over, with the time left over all ranks.  Rank 0 only; silent elsewhere.
+/// Tell what a run does: lines of metrics.jsonl, one event line on stderr for each, and on a
+/// terminal one line that is written over, with the time left over all ranks.  Rank 0 only; silent
+/// elsewhere.
 class RunLog {
  public:
   enum class Speaker { kYes, kNo };

@@ -1,9 +1,9 @@
 #include "src/pipeline/run_setup.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <span>
+
+#include <ATen/ATen.h>
 
 #include "io/crc32c.h"
 #include "io/token_file.h"
@@ -101,8 +101,8 @@ at::Tensor calibration_tokens(const CalibrationRequest& request, const ModelSour
 
 io::RunManifest manifest_of(const CalibrationRequest& request, const ModelSource& model,
                             const at::Tensor& tokens, int ranks, std::string_view transport) {
-  const auto bytes = std::as_bytes(std::span(tokens.const_data_ptr<std::int32_t>(),
-                                             static_cast<std::size_t>(tokens.numel())));
+  const auto bytes = std::as_bytes(
+      std::span(tokens.const_data_ptr<std::int32_t>(), static_cast<std::size_t>(tokens.numel())));
   io::RunManifest manifest;
   manifest.identity = {
       {"model", model.fingerprint()},

@@ -8,8 +8,8 @@
 
 namespace lrq::pipeline {
 
-/// What a rank does next.  A schedule is data: lists of actions, made before anything runs, printed,
-/// checked and simulated without a device.
+/// What a rank does next.  A schedule is data: lists of actions, made before anything runs,
+/// printed, checked and simulated without a device.
 enum class Op : char {
   kReceive = 'R',  ///< take the inputs of step (or sample) `index` from the rank before
   kTrain = 'T',    ///< one step of every block of the stage
@@ -40,12 +40,12 @@ struct Plan {
 
 /// The learning of one wave.
 struct LearnShape {
-  int ranks = 1;                 ///< of the run; those beyond `stages` have nothing to do
-  int stages = 1;                ///< ranks that own blocks of the wave
-  std::int64_t first_step = 0;   ///< 0, or the step after a cut
-  std::int64_t steps = 0;        ///< E * M
-  std::int64_t report_every = 0; ///< steps per epoch: a report after each (0: none)
-  std::int64_t cut_every = 0;    ///< a cut after every so many steps (0: none); never the last step
+  int ranks = 1;                  ///< of the run; those beyond `stages` have nothing to do
+  int stages = 1;                 ///< ranks that own blocks of the wave
+  std::int64_t first_step = 0;    ///< 0, or the step after a cut
+  std::int64_t steps = 0;         ///< E * M
+  std::int64_t report_every = 0;  ///< steps per epoch: a report after each (0: none)
+  std::int64_t cut_every = 0;  ///< a cut after every so many steps (0: none); never the last step
 };
 
 /// A pass of samples through frozen or original blocks.

@@ -1,7 +1,5 @@
 #include "src/pipeline/wave_learning.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <chrono>
 #include <deque>
@@ -9,12 +7,15 @@
 #include <optional>
 #include <vector>
 
+#include <ATen/ATen.h>
+
 #include "dist/collectives.h"
 #include "src/base/text.h"
 #include "src/pipeline/activation_link.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/block_state.h"
 #include "src/pipeline/block_trainer.h"
+#include "src/pipeline/idle_ranks.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/schedules/schedules.h"
@@ -50,7 +51,8 @@ class LearningStage {
         rank_(context.rank()) {
     const auto rank = static_cast<std::size_t>(rank_);
     if (rank >= ranges.size()) return;
-    for (int index = ranges[rank].first; index < ranges[rank].last; ++index) open(BlockIndex{index});
+    for (int index = ranges[rank].first; index < ranges[rank].last; ++index)
+      open(BlockIndex{index});
     const MessageShape message{.samples = context.recipe.train.batch_size,
                                .tokens = context.tokens,
                                .hidden = context.hidden(),
@@ -64,17 +66,36 @@ class LearningStage {
   }
 
   void run() {
+    if (static_cast<std::size_t>(rank_) >= ranges_.size()) {
+      return wait_as_idle_rank(context_.transport);
+    }
+    IdleRanks idle(context_.transport, static_cast<int>(ranges_.size()));
     for (const Action& action : plan_.ranks[static_cast<std::size_t>(rank_)]) {
       switch (action.op) {
-        case Op::kReceive: passing_ = inbound_->take(); break;
-        case Op::kTrain: train(action.index); break;
-        case Op::kSend: outbound_->give(passing_); break;
-        case Op::kCut: cut(action.index); break;
-        case Op::kReport: report(action.index); break;
-        case Op::kCollect: collect(action.index); break;
-        case Op::kForward: break;
+        case Op::kReceive:
+          passing_ = inbound_->take();
+          break;
+        case Op::kTrain:
+          train(action.index);
+          break;
+        case Op::kSend:
+          outbound_->give(passing_);
+          break;
+        case Op::kCut:
+          cut(action.index);
+          break;
+        case Op::kReport:
+          report(action.index);
+          break;
+        case Op::kCollect:
+          collect(action.index);
+          break;
+        case Op::kForward:
+          break;
       }
+      if (rank_ == 0) idle.beat();
     }
+    if (rank_ == 0) idle.release();
     if (outbound_) outbound_->flush();
     for (auto& pending : reports_in_flight_) pending->wait();
     for (const LearningBlock& block : blocks_) {
@@ -88,13 +109,14 @@ class LearningStage {
     const auto& family = context_.model.family();
     LearningBlock block{.index = index, .trainer = {}, .targets = {}, .inputs = {}};
     models::NamedTensors weights = context_.model.block(index);
-    const TrainSettings settings{.recipe = context_.recipe, .compute = context_.compute,
-                                 .store = context_.store, .steps = task_.steps};
-    const models::NamedTensors start = models::initial_learnables(
-        family, weights, context_.states.load_statistics(index).tensors,
-        block_method(context_.recipe));
-    block.trainer =
-        std::make_unique<BlockTrainer>(family, std::move(weights), start, settings);
+    const TrainSettings settings{.recipe = context_.recipe,
+                                 .compute = context_.compute,
+                                 .store = context_.store,
+                                 .steps = task_.steps};
+    const models::NamedTensors start =
+        models::initial_learnables(family, weights, context_.states.load_statistics(index).tensors,
+                                   block_method(context_.recipe));
+    block.trainer = std::make_unique<BlockTrainer>(family, std::move(weights), start, settings);
     if (task_.first_step > 0) {
       block.trainer->restore(
           context_.states.load_snapshot({task_.wave, task_.first_step}, index).tensors);
@@ -130,12 +152,10 @@ class LearningStage {
       const std::vector<at::Tensor> inputs =
           block.inputs ? read(*block.inputs, step) : std::move(passing_);
       const std::vector<at::Tensor> targets = read(*block.targets, step);
-      const bool feeds_another =
-          context_.recipe.train.schedule == recipe::Schedule::kWaves &&
-          block.index.value + 1 < task_.blocks.last;
+      const bool feeds_another = context_.recipe.train.schedule == recipe::Schedule::kWaves &&
+                                 block.index.value + 1 < task_.blocks.last;
       passing_ = block.trainer->step(
-          inputs, targets,
-          feeds_another ? BlockTrainer::Emit::kYes : BlockTrainer::Emit::kNo);
+          inputs, targets, feeds_another ? BlockTrainer::Emit::kYes : BlockTrainer::Emit::kNo);
       block.seconds += watch.seconds();
     }
     // Before a cut: what end_epoch() changes belongs to the state after this step.
@@ -183,8 +203,7 @@ class LearningStage {
   }
 
   void report(std::int64_t) {
-    reports_in_flight_.push_back(
-        context_.transport.send(own_reports_.front(), Rank{0}, "report"));
+    reports_in_flight_.push_back(context_.transport.send(own_reports_.front(), Rank{0}, "report"));
     own_reports_.pop_front();
   }
 
@@ -259,9 +278,9 @@ void learn_wave(const RunContext& context, const WaveTask& task) {
                          .cut_every = task.cut_every};
   const Plan plan = plan_learning(schedule_name(context.recipe.train.schedule), shape);
   simulate(plan);
-  context.log.phase("wave", concat("wave=", task.wave, " blocks=", task.blocks.first, "-",
-                                   task.blocks.last - 1, " stages=", stages,
-                                   " steps=", task.steps - task.first_step));
+  context.log.phase(
+      "wave", concat("wave=", task.wave, " blocks=", task.blocks.first, "-", task.blocks.last - 1,
+                     " stages=", stages, " steps=", task.steps - task.first_step));
   LearningStage(context, task, shape, plan, ranges).run();
   dist::barrier(context.transport, "block files durable");
 }

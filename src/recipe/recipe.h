@@ -73,8 +73,8 @@ struct Recipe {
   } train;
 };
 
-/// Every field as ("table.field", value as TOML text), in the order of the struct: what the manifest
-/// stores and compares, and what `recipe show` prints.
+/// Every field as ("table.field", value as TOML text), in the order of the struct: what the
+/// manifest stores and compares, and what `recipe show` prints.
 [[nodiscard]] std::vector<std::pair<std::string, std::string>> fields(const Recipe& recipe);
 
 /// Check that the values fit together.  Throws UsageError naming the field.

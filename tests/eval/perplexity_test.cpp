@@ -1,9 +1,9 @@
 #include "src/eval/perplexity.h"
 
+#include <cmath>
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-
-#include <cmath>
 
 #include "src/base/error.h"
 #include "tests/dist/threads.h"

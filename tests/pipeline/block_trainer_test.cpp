@@ -33,13 +33,13 @@ struct Scene {
       statistics[std::string(models::site_name(site)) + ".absmax"] = at::full({size}, 2.0F);
       statistics[std::string(models::site_name(site)) + ".shift"] = at::zeros({size});
     }
-    start = models::initial_learnables(*block.family, block.weights, statistics,
-                                       block_method(recipe));
+    start =
+        models::initial_learnables(*block.family, block.weights, statistics, block_method(recipe));
     for (int i = 0; i < 4; ++i) {
       inputs.push_back(block.normal({1, 6, 16}).to(at::kFloat));
-      targets.push_back(block.family->forward(
-          models::plain_block(*block.family, block.weights, at::kFloat), inputs.back(),
-          models::plain_sites()));
+      targets.push_back(
+          block.family->forward(models::plain_block(*block.family, block.weights, at::kFloat),
+                                inputs.back(), models::plain_sites()));
     }
   }
 

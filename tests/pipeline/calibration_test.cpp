@@ -1,10 +1,10 @@
 #include "src/pipeline/calibration.h"
 
-#include <ATen/ATen.h>
-#include <gtest/gtest.h>
-
 #include <fstream>
 #include <iterator>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 #include "io/token_file.h"
 #include "src/base/error.h"
@@ -50,9 +50,9 @@ class CalibrationTest : public testing::Test {
   [[nodiscard]] std::string block_bytes() const {
     std::string bytes;
     for (int block = 0; block < 5; ++block) {
-      std::ifstream file(request_.run / "blocks" / ("block-00" + std::to_string(block) +
-                                                    ".safetensors"),
-                         std::ios::binary);
+      std::ifstream file(
+          request_.run / "blocks" / ("block-00" + std::to_string(block) + ".safetensors"),
+          std::ios::binary);
       EXPECT_TRUE(file) << block;
       bytes.append(std::istreambuf_iterator<char>(file), {});
     }

@@ -36,8 +36,8 @@ TEST(PythonRandomTest, ShufflesAsPythonDoes) {
   Draws order = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
   PythonRandom random(42);
   for (std::size_t i = 9; i > 0; --i) {
-    std::swap(order[i], order[static_cast<std::size_t>(
-                            random.randint(0, static_cast<std::int64_t>(i)))]);
+    std::swap(order[i],
+              order[static_cast<std::size_t>(random.randint(0, static_cast<std::int64_t>(i)))]);
   }
   EXPECT_EQ(order, (Draws{7, 3, 2, 8, 5, 6, 9, 4, 0, 1}));
 }

@@ -1,8 +1,8 @@
 #include "src/pipeline/resume.h"
 
-#include <gtest/gtest.h>
-
 #include <set>
+
+#include <gtest/gtest.h>
 
 namespace lrq::pipeline {
 namespace {
@@ -17,15 +17,15 @@ struct Disk {
   std::set<io::SnapshotKey> snapshots;
 
   [[nodiscard]] ResumePoint resume() const {
-    return find_resume_point({.waves = waves,
-                              .chain_complete = chain,
-                              .finished = finished,
-                              .cut = cut,
-                              .blocks_complete = [this](int w) { return blocks.contains(w); },
-                              .inputs_complete = [this](int w) { return inputs.contains(w); },
-                              .snapshot_complete = [this](const io::SnapshotKey& key) {
-                                return snapshots.contains(key);
-                              }});
+    return find_resume_point(
+        {.waves = waves,
+         .chain_complete = chain,
+         .finished = finished,
+         .cut = cut,
+         .blocks_complete = [this](int w) { return blocks.contains(w); },
+         .inputs_complete = [this](int w) { return inputs.contains(w); },
+         .snapshot_complete =
+             [this](const io::SnapshotKey& key) { return snapshots.contains(key); }});
   }
 };
 
@@ -34,8 +34,8 @@ TEST(ResumeTest, EmptyDirectoryStartsAtTheBeginning) {
 }
 
 TEST(ResumeTest, GoesOnBehindTheNamedCut) {
-  const Disk disk{.cut = io::SnapshotKey{1, 48}, .blocks = {0}, .inputs = {1},
-                  .snapshots = {{1, 48}}};
+  const Disk disk{
+      .cut = io::SnapshotKey{1, 48}, .blocks = {0}, .inputs = {1}, .snapshots = {{1, 48}}};
   EXPECT_EQ(disk.resume(), (ResumePoint{.freeze_from = 1, .learn_wave = 1, .first_step = 48}));
 }
 
@@ -46,14 +46,14 @@ TEST(ResumeTest, ATornSnapshotMeansTheWaveFromItsStart) {
 
 TEST(ResumeTest, ACutOfAnotherWaveIsNotUsed) {
   // Wave 0 was finished after its last cut, and wave 1 has none yet.
-  const Disk disk{.cut = io::SnapshotKey{0, 48}, .blocks = {0}, .inputs = {1},
-                  .snapshots = {{0, 48}}};
+  const Disk disk{
+      .cut = io::SnapshotKey{0, 48}, .blocks = {0}, .inputs = {1}, .snapshots = {{0, 48}}};
   EXPECT_EQ(disk.resume(), (ResumePoint{.freeze_from = 1, .learn_wave = 1}));
 }
 
 TEST(ResumeTest, MissingInputsAreMadeAgainFromTheNewestThatAreThere) {
-  const Disk disk{.cut = io::SnapshotKey{3, 16}, .blocks = {0, 1, 2}, .inputs = {1},
-                  .snapshots = {{3, 16}}};
+  const Disk disk{
+      .cut = io::SnapshotKey{3, 16}, .blocks = {0, 1, 2}, .inputs = {1}, .snapshots = {{3, 16}}};
   EXPECT_EQ(disk.resume(), (ResumePoint{.freeze_from = 1, .learn_wave = 3, .first_step = 16}));
 }
 

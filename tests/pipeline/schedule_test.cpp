@@ -19,8 +19,8 @@ TEST(ActionTextTest, PrintsAndParsesBack) {
 }
 
 TEST(WaveScheduleTest, ReadsAsThisTextForTwoStages) {
-  const Plan plan = plan_waves(
-      {.ranks = 2, .stages = 2, .steps = 6, .report_every = 3, .cut_every = 3});
+  const Plan plan =
+      plan_waves({.ranks = 2, .stages = 2, .steps = 6, .report_every = 3, .cut_every = 3});
   EXPECT_EQ(to_text(plan.ranks[0]), "T0 S0 T1 S1 T2 S2 C2 T3 S3 T4 S4 G2 T5 S5 G5");
   EXPECT_EQ(to_text(plan.ranks[1]), "R0 T0 R1 T1 R2 T2 C2 P2 R3 T3 R4 T4 R5 T5 P5");
 }
@@ -68,8 +68,8 @@ TEST(ForwardPlanTest, ReplicasTakeContiguousParts) {
 TEST(ScheduleRegistryTest, EveryEntryPlansWhatCanRun) {
   for (const ScheduleEntry& entry : schedules()) {
     for (int stages = 1; stages <= 5; ++stages) {
-      const LearnShape shape{.ranks = 6, .stages = stages, .steps = 7, .report_every = 3,
-                             .cut_every = 2};
+      const LearnShape shape{
+          .ranks = 6, .stages = stages, .steps = 7, .report_every = 3, .cut_every = 2};
       EXPECT_NO_THROW((void)simulate(plan_learning(entry.name, shape))) << entry.name << stages;
     }
   }

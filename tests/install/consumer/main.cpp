@@ -1,9 +1,9 @@
-#include <ATen/ATen.h>
-
 #include <cstdlib>
 #include <iostream>
 #include <optional>
 #include <string>
+
+#include <ATen/ATen.h>
 
 #include "src/quant/fake_quant.h"
 #include "src/recipe/recipe_toml.h"
