@@ -38,6 +38,7 @@ class BadInputTest(program.ProgramTest):
             asked = [self.folder / run_name if part == "RUN" else part for part in arguments]
             end = program.run(asked, ranks)
             self.assert_refused(end, code, *texts, note=program.command(asked, ranks))
+            self.assertNotIn("remove that file", end.output, "these files are the user's own")
             self.assertEqual(program.blocks(self.folder / run_name), {})
             self.assertEqual(list(self.folder.glob("**/core*")), [])
             if (self.folder / run_name / "run.json").exists():

@@ -1,4 +1,5 @@
 """A run that was killed ends in the bytes of an unbroken one, resumed on any number of ranks."""
+import json
 import os
 import random
 import signal
@@ -7,6 +8,29 @@ import time
 import program
 
 LEARNED = ("--wbits", "4", "--abits", "6", "--wave", "2", "--batch-size", "2")
+
+
+def files_of_named_cut(run):
+    """(files that the newest cut in run.json consists of, those of them that are there)."""
+    path = run / "run.json"
+    cut = json.loads(path.read_text(encoding="utf-8"))["cut"] if path.exists() else None
+    if cut is None or cut["step"] == 0:
+        return [], []
+    folder = run / "snapshots" / f"wave-{cut['wave']:02}" / f"step-{cut['step']:05}"
+    first = 2 * cut["wave"]
+    needed = [folder / f"block-{block:03}.safetensors" for block in range(first, min(first + 2, 5))]
+    return needed, [file for file in needed if file.exists()]
+
+
+class CutsTest(program.ProgramTest):
+    def test_a_cut_at_every_step_disturbs_no_rank(self):
+        options = ("--wbits", "4", "--wave", "3", "--epochs", "8")
+        self.succeed(self.calibrate("rare", *options, tokens=16))
+        expected = program.blocks(self.folder / "rare")
+        for ranks in (0, 1, 2, 3):
+            self.succeed(self.calibrate(f"often-{ranks}", *options, "--cut-every", 1, tokens=16),
+                         ranks)
+            self.assert_same_blocks(expected, f"often-{ranks}")
 
 
 class KilledTest(program.ProgramTest):
@@ -37,6 +61,8 @@ class KilledTest(program.ProgramTest):
         end = program.finish(job, since)
         if end.code == 0:
             return True
+        needed, there = files_of_named_cut(self.folder / run_name)
+        self.assertEqual(there, needed, "run.json names a cut whose files are not there")
         if ranks == 0:
             self.assertEqual(end.code, -signal.SIGKILL, end.output)
         else:
