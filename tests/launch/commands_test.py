@@ -1,0 +1,226 @@
+"""The commands around a calibration, each with the real program."""
+import json
+import os
+import time
+
+import program
+
+LEARNED = ("--wbits", "4", "--abits", "8", "--epochs", "1")
+
+
+class RecipeTest(program.ProgramTest):
+    def test_every_recipe_that_is_listed_is_shown(self):
+        listed = self.succeed(["recipe", "list"]).stdout.splitlines()
+        names = [line.split()[0] for line in listed]
+        self.assertTrue({"rtn", "smoothquant", "omniquant", "lrquant"} <= set(names), names)
+        for line in listed:
+            self.assertGreater(len(line.split()), 3, line)
+            shown = self.succeed(["recipe", "show", line.split()[0], "--wbits", "4"]).stdout
+            self.assertIn("[weights]\nbits = 4\n", shown)
+
+    def test_what_is_shown_can_be_read_again(self):
+        for name in ("lrquant", "omniquant", "rtn"):
+            options = ("--wbits", "3", "--group-size", "32", "--let-lr", "0.002",
+                       "--set", "loss.nlc_p=0.5")
+            shown = self.succeed(["recipe", "show", name, *options]).stdout
+            for text in ("bits = 3", 'per = "group"', "group_size = 32", "let_lr = 0.002",
+                         "nlc_p = 0.5"):
+                self.assertIn(text, shown)
+            (self.folder / f"{name}.toml").write_text(shown, encoding="utf-8")
+            again = self.succeed(["recipe", "show", self.folder / f"{name}.toml"]).stdout
+            self.assertEqual(again, shown)
+
+    def test_a_shown_recipe_calibrates_to_the_same_blocks(self):
+        shown = self.succeed(["recipe", "show", "lrquant", *LEARNED]).stdout
+        (self.folder / "lrquant.toml").write_text(shown, encoding="utf-8")
+        self.succeed(self.calibrate("by-name", *LEARNED))
+        self.succeed(self.calibrate("by-file", "--recipe", self.folder / "lrquant.toml"))
+        self.assert_same_blocks(program.blocks(self.folder / "by-name"), "by-file")
+
+
+class SpellingTest(program.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.succeed(self.calibrate("plain", *LEARNED, "--let-lr", "0.002", "--group-size", "4"))
+        self.expected = program.blocks(self.folder / "plain")
+
+    def test_the_published_spellings_are_accepted(self):
+        self.succeed(self.calibrate("run", *LEARNED, "--let_lr", "0.002", "--group_size=4",
+                                    "--batch_size", "1", "--kv_bits", "0"))
+        self.assert_same_blocks(self.expected, "run")
+
+    def test_a_config_file_holds_any_option_and_the_command_line_wins(self):
+        config = self.folder / "all.toml"
+        config.write_text(f"""log-level = "warning"
+json = "{self.folder}/config.json"
+[calibrate]
+model = "{program.MODEL}"
+calib = ["{self.calib}"]
+run = "{self.folder}/in-the-file"
+nsamples = 4
+seqlen = 32
+wbits = 3
+abits = 8
+epochs = 1
+let-lr = 0.002
+group-size = 4
+""", encoding="utf-8")
+        self.succeed(["calibrate", "--config", config, "--wbits", "4"])
+        self.assert_same_blocks(self.expected, "in-the-file")
+        self.assertTrue((self.folder / "config.json").exists())
+
+
+class TokensTest(program.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.text = self.folder / "text.txt"
+        with open(program.TEXT, encoding="utf-8") as lines:
+            self.text.write_text("\n\n".join(json.loads(line)["text"] for line in lines),
+                                 encoding="utf-8")
+
+    def calibrate_from(self, path, run_name, *more, ranks=0):
+        arguments = self.calibrate(run_name, "--recipe", "smoothquant", "--wbits", "4", *more)
+        arguments[arguments.index("--calib") + 1] = path
+        self.succeed(arguments, ranks)
+        return program.blocks(self.folder / run_name)
+
+    def test_tokenized_files_calibrate_to_the_blocks_of_their_text(self):
+        expected = self.calibrate_from(self.text, "text")
+        for kind in ("npy", "h5"):
+            path = self.folder / f"tokens.{kind}"
+            told = self.succeed(["tokenize", "--model", program.MODEL, "--text", self.text,
+                                 "--out", path])
+            self.assertRegex(told.stdout, r"tokens\.\w+: \d{4} tokens\n")
+            self.assertEqual(self.calibrate_from(path, kind), expected)
+            self.assertNotEqual(self.calibrate_from(path, kind + "-3", "--seed", "3"), expected)
+        self.assertEqual(self.calibrate_from(self.folder / "tokens.h5", "on-2", ranks=2), expected)
+
+    def test_rows_and_strides_choose_the_samples(self):
+        ids = program.lines_of_ids()[:4]
+        program.write_npy(self.folder / "rows.npy", ids)
+        program.write_npy(self.folder / "stream.npy", [one for row in ids for one in row])
+        rows = self.calibrate_from(self.folder / "rows.npy", "rows")
+        stream = self.calibrate_from(self.folder / "stream.npy", "stream", "--calib-stride", "256")
+        self.assertEqual(rows, stream)
+
+
+class EvaluationTest(program.ProgramTest):
+    def perplexity(self, *arguments, ranks=0):
+        path = self.folder / "result.json"
+        end = self.succeed(["eval", *arguments, "--json", path], ranks)
+        result = json.loads(path.read_text(encoding="utf-8"))
+        value = next(iter(result["ppl"].values()))
+        self.assertIn(f"perplexity {value:.4f}", end.stdout)
+        self.assertEqual(result["settings"]["ranks"], max(ranks, 1))
+        return value
+
+    def test_full_precision_agrees_with_transformers(self):
+        program.write_npy(self.folder / "eval.npy", program.lines_of_ids())
+        arguments = ("--model", program.MODEL, "--ppl", self.folder / "eval.npy", "--seqlen", 256)
+        found = self.perplexity(*arguments)
+        self.assertAlmostEqual(found / 3.6601, 1.0, delta=1e-4)
+        for ranks in (2, 3):
+            self.assertEqual(self.perplexity(*arguments, ranks=ranks), found)
+
+    def test_each_reference_case_has_its_loss(self):
+        path = program.DATA / "reference" / "logits-stories260k.json"
+        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        for case in cases:
+            if len(case["ids"]) < 2:
+                continue  # nothing to predict
+            program.write_npy(self.folder / "case.npy", case["ids"])
+            found = self.perplexity("--model", program.MODEL, "--ppl", self.folder / "case.npy",
+                                    "--seqlen", len(case["ids"]))
+            expected = 2.718281828459045 ** case["nll_mean"]
+            self.assertAlmostEqual(found / expected, 1.0, delta=1e-4, msg=case["case"])
+
+    def test_a_run_is_evaluated_on_any_number_of_ranks(self):
+        program.write_npy(self.folder / "eval.npy", program.lines_of_ids()[:8])
+        exact = self.perplexity("--model", program.MODEL, "--ppl", self.folder / "eval.npy",
+                                "--seqlen", 256)
+        found = {}
+        for bits in ("3", "8"):
+            self.succeed(self.calibrate(bits, "--recipe", "rtn", "--wbits", bits))
+            arguments = ("--run", self.folder / bits, "--ppl", self.folder / "eval.npy",
+                         "--seqlen", 256)
+            found[bits] = self.perplexity(*arguments)
+            self.assertEqual(self.perplexity(*arguments, ranks=2), found[bits])
+        self.assertAlmostEqual(found["8"] / exact, 1.0, delta=0.01)
+        self.assertGreater(found["3"], exact * 1.05)
+
+
+class LookTest(program.ProgramTest):
+    """version, status, inspect and the result as JSON."""
+
+    def test_version(self):
+        self.assertRegex(self.succeed(["--version"]).stdout, r"^\d+\.\d+\.\d+ \(\w+.*LibTorch 2\.")
+
+    def test_the_result_as_json(self):
+        path = self.folder / "result.json"
+        self.succeed(self.calibrate("run", *LEARNED, "--json", path), 2)
+        result = json.loads(path.read_text(encoding="utf-8"))
+        self.assertEqual((result["ranks"], result["block_steps"], result["recipe"]),
+                         (2, 20, "lrquant"))
+        self.assertEqual(len(result["peak_memory_bytes"]), 2)
+
+    def test_status_and_evaluation_of_an_unfinished_run(self):
+        job = program.start(self.calibrate("run", *LEARNED, "--wave", "1", "--set",
+                                           "train.epochs=100", "--cut-every", "1"))
+        manifest = self.folder / "run" / "run.json"
+        while job.poll() is None:
+            if manifest.exists() and json.loads(manifest.read_text(encoding="utf-8"))["cut"]:
+                self.assertIn("not finished", self.succeed(["status", "--run",
+                                                            self.folder / "run"]).stdout)
+                break
+            time.sleep(0.01)
+        job.kill()
+        program.finish(job)
+        status = self.succeed(["status", "--run", self.folder / "run"]).stdout
+        self.assertRegex(status, r"blocks   \d of 5 finished")
+        self.assertRegex(status, r"a resume starts in wave \d behind step \d+")
+        for ranks in (0, 2):
+            end = program.run(["eval", "--run", self.folder / "run", "--ppl", self.calib], ranks)
+            self.assert_refused(end, 3, "not finished", "--resume")
+
+    def test_status_and_files_of_a_finished_run(self):
+        self.succeed(self.calibrate("run", *LEARNED), 2)
+        run = self.folder / "run"
+        status = self.succeed(["status", "--run", run]).stdout
+        self.assertIn("blocks   5 of 5 finished\nstate    finished\n", status)
+        shard = next(iter(sorted((run / "activations").glob("fp-001.*.h5"))))
+        for path, texts in {
+                run / "blocks" / "block-002.safetensors": ("block = 2", "recipe.weights.bits = 4",
+                                                           "checksum holds"),
+                run / "stats" / "block-002.safetensors": ("absmax", "[64]", "checksum holds"),
+                run / "run.json": ("checksum holds", "finished", "seed = 2"),
+                run / "tokens.h5": ("/tokens", "[4, 32]"),
+                run / "activations.h5": ("/fp/000", "/fp/005", "[4, 32, 64]", "virtual"),
+                shard: ("/samples", "[4, 32, 64]"),
+                program.MODEL / "model.safetensors": ("47 tensors",
+                                                      "model.embed_tokens.weight")}.items():
+            told = self.succeed(["inspect", path]).stdout
+            for text in texts:
+                self.assertIn(text, told, path)
+
+    def test_inspect_refuses_a_damaged_file(self):
+        self.succeed(self.calibrate("run", "--recipe", "rtn", "--wbits", "4"))
+        run = self.folder / "run"
+        for name in ("blocks/block-002.safetensors", "run.json",
+                     "activations/fp-001.rank-0.h5", "tokens.h5"):
+            with self.subTest(name=name):
+                self.flip_data(run / name)
+                self.assert_refused(program.run(["inspect", run / name]), 3, os.path.basename(name))
+
+    def flip_data(self, path):
+        """One bit in the values, where only a checksum can find it."""
+        content = bytearray(path.read_bytes())
+        place = len(content) - 3 if path.suffix != ".h5" else len(content) // 2
+        if path.name == "tokens.h5":
+            first = program.lines_of_ids()[0][:8]
+            place = content.index(b"".join(one.to_bytes(4, "little") for one in first))
+        content[place] ^= 0x01
+        path.write_bytes(bytes(content))
+
+
+if __name__ == "__main__":
+    program.main()

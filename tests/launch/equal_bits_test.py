@@ -1,0 +1,66 @@
+"""The block files are equal byte for byte on any number of ranks."""
+import program
+
+
+class EqualBitsTest(program.ProgramTest):
+    def assert_equal_on_all_ranks(self, *options, ranks=(2, 3, 4)):
+        self.succeed(self.calibrate("plain", *options))
+        expected = program.blocks(self.folder / "plain")
+        self.assertEqual(len(expected), 5)
+        for count in ranks:
+            # How often a cut is made must not change a bit either.
+            self.succeed(self.calibrate(f"on-{count}", *options, "--cut-every", count), count)
+            self.assert_same_blocks(expected, f"on-{count}", f"{count} ranks, {options}")
+        return expected
+
+    def learned(self, *options):
+        return ("--wbits", "4", "--abits", "6", "--epochs", "2", *options)
+
+    def test_one_block_at_a_time(self):
+        self.assert_equal_on_all_ranks(*self.learned("--wave", "1", "--emit", "pre"),
+                                       ranks=(1, 2, 3, 4))
+
+    def test_waves_of_two_in_batches_of_two_emitting_before_the_step(self):
+        self.assert_equal_on_all_ranks(
+            *self.learned("--wave", "2", "--emit", "pre", "--batch-size", "2"))
+
+    def test_waves_of_two_emitting_after_the_step(self):
+        self.assert_equal_on_all_ranks(*self.learned("--wave", "2", "--emit", "post"))
+
+    def test_all_blocks_at_once_emitting_before_the_step(self):
+        self.assert_equal_on_all_ranks(*self.learned("--wave", "5", "--emit", "pre"))
+
+    def test_all_blocks_at_once_in_batches_of_two_emitting_after_the_step(self):
+        self.assert_equal_on_all_ranks(
+            *self.learned("--wave", "5", "--emit", "post", "--batch-size", "2"))
+
+    def test_blocks_that_learn_independently(self):
+        self.assert_equal_on_all_ranks(*self.learned("--set", "train.schedule=independent"))
+
+    def test_bfloat16(self):
+        self.assert_equal_on_all_ranks(*self.learned("--wave", "2", "--dtype", "bfloat16"))
+
+    def test_round_to_nearest(self):
+        self.assert_equal_on_all_ranks("--recipe", "rtn", "--wbits", "4")
+
+    def test_settings_that_should_matter_do(self):
+        # Otherwise equal bytes would prove little.
+        made = []
+        for number, options in enumerate([("--wave", "1"), ("--wave", "5"),
+                                          ("--wave", "5", "--emit", "post"),
+                                          ("--wave", "5", "--batch-size", "2"),
+                                          ("--wave", "5", "--seed", "3")]):
+            self.succeed(self.calibrate(f"run-{number}", *self.learned(*options)))
+            made.append(tuple(content.split(b"}}", 1)[1] for content in
+                              program.blocks(self.folder / f"run-{number}").values()))
+        self.assertEqual(len(set(made[:4])), 4)
+        self.assertEqual(made[1], made[4], "rows of a 2-D token file are not drawn by the seed")
+
+    def test_more_ranks_than_blocks_are_refused(self):
+        end = program.run(self.calibrate("run", *self.learned()), 6)
+        self.assert_refused(end, 2, "6 ranks, and the model has 5 blocks", "at most 5 ranks")
+        self.assertEqual(program.blocks(self.folder / "run"), {})
+
+
+if __name__ == "__main__":
+    program.main()
