@@ -84,7 +84,7 @@ struct ClosedFile {
 
 /// The bytes of an HDF5 file that holds nothing yet.  (H5Fget_file_image is no way to get them: it
 /// changes a flag in the superblock and leaves its checksum as it was.)
-std::string empty_file() {
+std::string make_empty_file() {
   constexpr std::size_t kGrowBytes = 4096;
   const std::string where = "HDF5 file in memory";
   ClosedFile closed;
@@ -108,6 +108,12 @@ std::string empty_file() {
   closed.size = static_cast<std::size_t>(size);
   h5_check(file.close(), "close", where);
   return std::move(closed.bytes);
+}
+
+/// Made once: HDF5 knows files in memory by their names, so two threads could not make one at a time.
+const std::string& empty_file() {
+  static const std::string kBytes = make_empty_file();
+  return kBytes;
 }
 
 }  // namespace

@@ -40,6 +40,17 @@ const TokenFormat* format_of(const std::filesystem::path& path) {
                     .fix = "rename the file by its format"});
 }
 
+/// Errors of a file that a user names end in what a user can do about it.
+at::Tensor read_ids(const TokenFormat& format, const std::filesystem::path& path) {
+  try {
+    return format.read(path);
+  } catch (const DataError& error) {
+    ErrorText text = error.text();
+    text.fix = "check the path; lrq-dist tokenize writes such a file";
+    throw DataError(text);
+  }
+}
+
 void check_range(const at::Tensor& ids, std::int64_t vocab_size,
                  const std::filesystem::path& path) {
   const std::int64_t* data = ids.const_data_ptr<std::int64_t>();
@@ -61,7 +72,7 @@ bool is_token_file(const std::filesystem::path& path) { return format_of(path) !
 at::Tensor read_token_file(const std::filesystem::path& path, std::int64_t vocab_size) {
   const TokenFormat* format = format_of(path);
   if (format == nullptr) refuse_ending(path, ".h5, .hdf5, .npy or .bin");
-  const at::Tensor ids = format->read(path);
+  const at::Tensor ids = read_ids(*format, path);
   // An id must fit int32 whatever the model says.
   check_range(ids, std::min<std::int64_t>(vocab_size, std::numeric_limits<std::int32_t>::max()),
               path);

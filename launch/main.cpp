@@ -9,10 +9,29 @@ namespace {
 using lrq::cli::Chosen;
 using lrq::cli::GlobalOptions;
 
+/// Tell that no command was named, or one that does not exist.
+void refuse_command(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  const std::vector<std::string> words = app.remaining();
+  std::string what = "no command is given";
+  if (!words.empty()) {
+    what = lrq::concat("there is no command '", words.front(), "'");
+    const std::string nearest = lrq::nearest_word(words.front(), names);
+    if (!nearest.empty()) what += lrq::concat("; did you mean '", nearest, "'?");
+  }
+  const lrq::ErrorText text{.what = what,
+                            .where = "command line",
+                            .fix = lrq::concat("use one of ", lrq::join(names, ", "))};
+  std::fputs(lrq::format_error(text, "lrq-dist").c_str(), stderr);
+}
+
 /// The exit code of a command line that could not be read, after telling why (on one rank only).
 int refuse_command_line(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
-  if (lrq::cli::launcher_rank() == 0) {
+  if (lrq::cli::launcher_rank() == 0 && app.get_subcommands().empty()) {
+    refuse_command(app);
+  } else if (lrq::cli::launcher_rank() == 0) {
     std::string command = "lrq-dist";
     for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
     const lrq::ErrorText text{

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <new>
 
@@ -64,6 +65,12 @@ int launcher_rank() {
 Session::Session(const GlobalOptions& options, dist::MpiSession& mpi) : options_(options) {
   start_log(mpi.rank(), parse_log_level(options.log_level));
   if (options.device == "cuda") refuse_cuda();
+  const auto folder = std::filesystem::path(options.json).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder)) {
+    throw UsageError({.what = concat("there is no folder ", folder.string()),
+                      .where = "option --json",
+                      .fix = "make the folder, or name another file"});
+  }
   at::set_num_threads(options.threads);
   at::set_num_interop_threads(1);
   transport_ = dist::make_transport(

@@ -143,7 +143,7 @@ void BlockTrainer::apply(const SampleLoss& sum, std::int64_t samples) {
   }
   const at::Tensor counted = at::cat({values, at::ones({1}, values.options())});
   sums_.add_(select(finite, counted, at::zeros_like(counted)));
-  const at::Tensor masked = finite.logical_not().to(at::kLong);
+  const at::Tensor masked = finite.bitwise_not().to(at::kLong);
   const at::Tensor in_a_row = (counters_[1] + 1) * masked;
   counters_.copy_(
       at::stack({counters_[0] + masked, in_a_row, at::maximum(counters_[2], in_a_row)}));

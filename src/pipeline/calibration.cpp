@@ -252,7 +252,8 @@ class Calibration {
       io::save_manifest(files_, request_.run, manifest_);
     }
     states_.remove_snapshots_through(wave);
-    if (range(wave).first > 0) activations_.remove(wave_input(range(wave).first));
+    // Also those of earlier waves: a killed run may have left them.
+    for (int done = 1; done <= wave; ++done) activations_.remove(wave_input(range(done).first));
     activations_.write_master(request_.samples);
   }
 
@@ -288,7 +289,7 @@ class Calibration {
 
 CalibrationResult calibrate(dist::Transport& transport, io::FileSystem& files,
                             const ModelSource& model, const CalibrationRequest& request) {
-  check_request(request, model.config(), transport.size());
+  check_request(request, model.family(), transport.size());
   return Calibration(transport, files, model, request).run();
 }
 

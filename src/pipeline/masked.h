@@ -9,7 +9,7 @@ namespace lrq::pipeline {
 /// has no meta form in C++.)
 [[nodiscard]] inline at::Tensor select(const at::Tensor& condition, const at::Tensor& yes,
                                        const at::Tensor& no) {
-  return yes.masked_fill(condition.logical_not(), 0) + no.masked_fill(condition, 0);
+  return yes.masked_fill(condition.bitwise_not(), 0) + no.masked_fill(condition, 0);
 }
 
 }  // namespace lrq::pipeline

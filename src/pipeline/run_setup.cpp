@@ -43,11 +43,27 @@ at::Tensor from_token_file(const std::filesystem::path& path, const CalibrationR
   return ids.narrow(0, 0, request.samples).narrow(1, 0, request.tokens).contiguous();
 }
 
+/// A shorter last group is padded with zeros, which an asymmetric range would have to contain.
+void check_groups(const recipe::Recipe& recipe, const models::Family& family) {
+  const std::int64_t size = recipe.weights.group_size;
+  const bool grouped = recipe.weights.per == recipe::Per::kGroup && recipe.weights.bits < 16;
+  if (!grouped || recipe.weights.symmetric) return;
+  for (const models::LinearSpec& linear : family.block().linears) {
+    if (linear.in % size == 0) continue;
+    std::int64_t fits = size;
+    while (linear.in % fits != 0) --fits;
+    refuse(concat("groups of ", size, " do not divide the ", linear.in, " inputs of ", linear.name),
+           "option --group-size, recipe field weights.group_size",
+           concat("use ", fits, ", or weights.symmetric = true"));
+  }
+}
+
 }  // namespace
 
-void check_request(const CalibrationRequest& request, const models::ModelConfig& config,
-                   int ranks) {
+void check_request(const CalibrationRequest& request, const models::Family& family, int ranks) {
+  const models::ModelConfig& config = family.config();
   recipe::validate(request.recipe);
+  check_groups(request.recipe, family);
   const auto& train = request.recipe.train;
   if (request.samples < 1 || request.tokens < 1) {
     refuse(concat("--nsamples ", request.samples, " of --seqlen ", request.tokens,

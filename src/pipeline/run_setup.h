@@ -8,7 +8,7 @@ namespace lrq::pipeline {
 
 /// Refuse what cannot be: recipe fields, more ranks than blocks, a micro-batch larger than N, ...
 /// Throws UsageError.  Every rank comes to the same answer.
-void check_request(const CalibrationRequest& request, const models::ModelConfig& config, int ranks);
+void check_request(const CalibrationRequest& request, const models::Family& family, int ranks);
 
 /// Make the calibration tokens [N, T] int32 from texts (tokenized by the model's tokenizer, several
 /// joined by a blank line) or from a token file (1-D: a stream; 2-D: row i gives sample i).

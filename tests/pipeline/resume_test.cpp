@@ -11,10 +11,10 @@ struct Disk {
   int waves = 4;
   bool chain = true;
   bool finished = false;
-  std::optional<io::SnapshotKey> cut;
-  std::set<int> blocks;
-  std::set<int> inputs;
-  std::set<io::SnapshotKey> snapshots;
+  std::optional<io::SnapshotKey> cut = {};
+  std::set<int> blocks = {};
+  std::set<int> inputs = {};
+  std::set<io::SnapshotKey> snapshots = {};
 
   [[nodiscard]] ResumePoint resume() const {
     return find_resume_point(
