@@ -235,7 +235,7 @@ void run(const Options& options) {
   std::vector<Shape> shapes = {smollm2()};
   if (options.llama7b) shapes.push_back(llama2_7b());
   std::printf("one thread, %lld tokens, W4A4 lrquant, medians of %d; %s\n",
-              static_cast<long long>(options.tokens), options.repeat, cpu_description().c_str());
+              static_cast<long long>(options.tokens), options.repeat, cpu_vendor().c_str());
   std::printf("%-10s %-9s %10s %21s %6s\n", "block", "dtype", "step [ms]", "matrix products [ms]",
               "ratio");
   nlohmann::ordered_json result;
