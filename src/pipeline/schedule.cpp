@@ -9,6 +9,13 @@
 
 namespace lrq::pipeline {
 
+Plan empty_plan(int ranks) {
+  const auto count = static_cast<std::size_t>(ranks);
+  return {.ranks = std::vector<std::vector<Action>>(count),
+          .previous = std::vector<int>(count, -1),
+          .next = std::vector<int>(count, -1)};
+}
+
 std::string to_text(const std::vector<Action>& actions) {
   std::string text;
   for (const Action& action : actions) {
@@ -58,11 +65,7 @@ SampleRange samples_of_replica(const ForwardShape& shape, int replica) {
 
 Plan plan_forward(const ForwardShape& shape) {
   expect(shape.stages * shape.replicas <= shape.ranks, "more stages and replicas than ranks");
-  Plan plan;
-  const auto ranks = static_cast<std::size_t>(shape.ranks);
-  plan.ranks.resize(ranks);
-  plan.previous.assign(ranks, -1);
-  plan.next.assign(ranks, -1);
+  Plan plan = empty_plan(shape.ranks);
   for (int rank = 0; rank < shape.stages * shape.replicas; ++rank) {
     const int stage = rank % shape.stages;
     const bool first = stage == 0;

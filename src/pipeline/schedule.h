@@ -34,6 +34,9 @@ struct Plan {
   std::vector<int> next;      ///< rank that rank r sends to; -1: none
 };
 
+/// A plan in which no rank has anything to do or a neighbour.
+[[nodiscard]] Plan empty_plan(int ranks);
+
 /// "R0 T0 S0 C0 P0": one rank's list as text, and back.  parse throws UsageError on other text.
 [[nodiscard]] std::string to_text(const std::vector<Action>& actions);
 [[nodiscard]] std::vector<Action> parse_actions(std::string_view text);

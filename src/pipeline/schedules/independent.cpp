@@ -6,11 +6,7 @@ namespace lrq::pipeline {
 
 Plan plan_independent(const LearnShape& shape) {
   expect(shape.stages >= 1 && shape.stages <= shape.ranks, "stages must be 1 .. ranks");
-  Plan plan;
-  const auto ranks = static_cast<std::size_t>(shape.ranks);
-  plan.ranks.resize(ranks);
-  plan.previous.assign(ranks, -1);
-  plan.next.assign(ranks, -1);
+  Plan plan = empty_plan(shape.ranks);
   for (int stage = 0; stage < shape.stages; ++stage) {
     auto& mine = plan.ranks[static_cast<std::size_t>(stage)];
     ReportActions reports(shape, stage);
