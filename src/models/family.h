@@ -22,8 +22,10 @@ enum class Site { kQkvIn, kQuery, kKey, kValue, kOutIn, kMlpIn, kDownIn };
 /// "qkv_in", "query", ... : the names in statistics files.
 [[nodiscard]] std::string_view site_name(Site site);
 
-/// Called at every site with the tensor [1, T, C] (kQuery, kKey, kValue: [1, heads, T, D] after
-/// RoPE, before key/value heads are repeated), float32; what it returns is used instead.
+/// Called at every site with the tensor [1, T, C], float32; what it returns is used instead.
+/// kQuery, kKey and kValue come as the family has them where it quantizes them: [1, heads, T, D]
+/// after RoPE and before key/value heads are repeated (rotary families), [1, T, C] after the
+/// queries are scaled and before heads are split (OPT).
 using SiteFunction = std::function<at::Tensor(Site, const at::Tensor&)>;
 
 struct TensorSpec {
@@ -64,6 +66,12 @@ struct BlockSpec {
   std::vector<ValuePair> value_pairs;
   std::string query = "self_attn.q_proj";  ///< the q.k scaling acts on these two
   std::string key = "self_attn.k_proj";
+  /// Norms over each query and key head behind these two, one weight for all heads: the q.k scaling
+  /// acts on them instead, as a norm undoes what scales the rows before it.  Both or none.
+  std::string query_norm;
+  std::string key_norm;
+  bool rotary = true;  ///< channels j and j + D/2 of a head turn together: tied q.k scales
+  bool shift_starts_at_statistic = false;  ///< a learned shift; else it starts at zero
 };
 
 /// A linear layer as the forward pass uses it.

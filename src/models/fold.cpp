@@ -124,13 +124,19 @@ class Folder {
     }
   }
 
-  /// Queries: W'' = W' / s, b'' = b' / s;  keys: W'' = W' s, b'' = b' s.
+  /// Queries: W'' = W' / s, b'' = b' / s;  keys: W'' = W' s, b'' = b' s; or their norms likewise.
   void fold_query_key(const BlockSpec& block) {
     const at::Tensor stored = find_scale(learnables_, kQueryKeyPair);
     if (!stored.defined()) return;
-    const std::int64_t heads = config_.num_key_value_heads;
     const at::Tensor scale =
-        method_.qk == QkMode::kTied ? transform::spread_rotary_pairs(stored, heads) : stored;
+        tied_query_key(block, method_)
+            ? transform::spread_rotary_pairs(stored, query_key_heads(block, config_))
+            : stored;
+    if (!block.query_norm.empty()) {
+      norms_.at(block.query_norm).weight = norms_.at(block.query_norm).weight / scale;
+      norms_.at(block.key_norm).weight = norms_.at(block.key_norm).weight * scale;
+      return;
+    }
     divide_rows(linears_.at(block.query), for_queries(scale));
     Linear& keys = linears_.at(block.key);
     keys.transform.row_scale = scale;

@@ -84,9 +84,9 @@ class Starter {
           break;
       }
     }
-    if (method_.shift == ShiftMode::kLearned) {
+    if (shift_starts_at_zero()) {
       add(shift_name(pair.name), at::zeros_like(ones(reader, reader.size(1))));
-    } else if (method_.shift == ShiftMode::kStatistic) {
+    } else if (method_.shift != ShiftMode::kOff) {
       add(shift_name(pair.name), statistic(statistics_, pair.site, "shift"));
     }
   }
@@ -97,9 +97,9 @@ class Starter {
     const at::Tensor& reader = weight(pair.consumer);
     const std::int64_t length = heads * config_.head_dim;
     if (method_.scale != ScaleMode::kOff) add_scale(pair.name, value_scale(pair, reader));
-    if (method_.shift == ShiftMode::kLearned) {
+    if (shift_starts_at_zero()) {
       add(shift_name(pair.name), at::zeros_like(ones(reader, length)));
-    } else if (method_.shift == ShiftMode::kStatistic) {
+    } else if (method_.shift != ShiftMode::kOff) {
       add(shift_name(pair.name), transform::mean_over_shared_heads(
                                      statistic(statistics_, pair.site, "shift"), heads, sharing));
     }
@@ -122,9 +122,10 @@ class Starter {
   /// Starts at ones, so a scale that is not learned is left out.
   void add_query_key() {
     if (method_.scale != ScaleMode::kLearned || method_.qk == QkMode::kOff) return;
-    const std::int64_t rows = config_.num_key_value_heads * config_.head_dim;
+    const BlockSpec& block = family_.block();
+    const std::int64_t channels = query_key_heads(block, config_) * config_.head_dim;
     add_scale(kQueryKeyPair,
-              ones(weight(family_.block().key), method_.qk == QkMode::kTied ? rows / 2 : rows));
+              ones(weight(block.key), tied_query_key(block, method_) ? channels / 2 : channels));
   }
 
   void add_clipping(const LinearSpec& linear) {
@@ -133,6 +134,10 @@ class Starter {
       add(name, quant::initial_clip_factor(linear.out, linear.in, method_.weight,
                                            weight(linear.name).device()));
     }
+  }
+
+  [[nodiscard]] bool shift_starts_at_zero() const {
+    return method_.shift == ShiftMode::kLearned && !family_.block().shift_starts_at_statistic;
   }
 
   [[nodiscard]] static at::Tensor ones(const at::Tensor& like, std::int64_t length) {
@@ -158,6 +163,13 @@ std::string upper_clip_name(const std::string& linear) {
 }
 std::string lower_clip_name(const std::string& linear) {
   return concat(linear, ".weight_quantizer.lowbound_factor");
+}
+
+bool tied_query_key(const BlockSpec& block, const BlockMethod& method) {
+  return method.qk == QkMode::kTied && block.rotary;
+}
+std::int64_t query_key_heads(const BlockSpec& block, const ModelConfig& config) {
+  return block.query_norm.empty() ? config.num_key_value_heads : 1;
 }
 
 RateGroup rate_group(const std::string& learnable, const BlockMethod& method) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "src/models/quant_block.h"
@@ -13,5 +14,12 @@ namespace lrq::models {
 [[nodiscard]] std::string lower_clip_name(const std::string& linear);
 /// The q.k scale is the pair "qkt".
 inline constexpr const char* kQueryKeyPair = "qkt";
+
+/// Whether the q.k scale has one value for two channels that turn together.  Without rotary
+/// embeddings every channel is on its own, and one value for each is exact: tied means free there.
+[[nodiscard]] bool tied_query_key(const BlockSpec& block, const BlockMethod& method);
+/// How many heads have a q.k scale of their own: the key/value heads, or one where the scale is in
+/// norms that all heads share.
+[[nodiscard]] std::int64_t query_key_heads(const BlockSpec& block, const ModelConfig& config);
 
 }  // namespace lrq::models

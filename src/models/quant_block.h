@@ -17,6 +17,8 @@ enum class ScaleMode { kLearned, kFixed, kOff };
 enum class ShiftMode { kLearned, kStatistic, kOff };
 enum class QkMode { kTied, kFree, kOff };
 enum class Parametrization { kLog, kAbsolute };
+/// What shares one range of queries, keys or values: kFamily: what the published code has for it.
+enum class QkvGranularity { kFamily, kPerHead, kPerToken };
 
 /// How one block is quantized: what a recipe says, as plain values.
 struct BlockMethod {
@@ -24,8 +26,9 @@ struct BlockMethod {
   Clip clip = Clip::kLearned;
   double clip_ratio = 1.0;  ///< with Clip::kRatio: both bounds times this, not learned
   quant::Grid activation;   ///< inputs of the linears
-  quant::Grid query;        ///< after RoPE, per head
-  quant::Grid key_value;    ///< likewise
+  quant::Grid query;        ///< at Site::kQuery
+  quant::Grid key_value;    ///< at Site::kKey and Site::kValue
+  QkvGranularity qkv_granularity = QkvGranularity::kFamily;
   ScaleStart start = ScaleStart::kLae;
   double alpha = 0.5;  ///< of the SmoothQuant start
   ScaleMode scale = ScaleMode::kLearned;
@@ -83,7 +86,7 @@ void truncate_scales(NamedTensors& learnables);
                                          at::ScalarType compute);
 
 /// The site function of a quantized block: fake-quantizes what the method says; of a plain block.
-[[nodiscard]] SiteFunction quantizing_sites(const BlockMethod& method);
+[[nodiscard]] SiteFunction quantizing_sites(const Family& family, const BlockMethod& method);
 [[nodiscard]] SiteFunction plain_sites();
 
 }  // namespace lrq::models

@@ -8,22 +8,19 @@
 namespace lrq::models {
 namespace {
 
-struct Line {
-  std::string_view model_type;
-  std::string_view architecture;
-  std::unique_ptr<Family> (*make)(const ModelConfig&);
-};
-
-constexpr std::array kFamilies = {
-    Line{"llama", "LlamaForCausalLM", make_llama},
-};
+const auto& families() {
+  static const std::array kFamilies = {
+      llama_family(),  //
+      mistral_family(), opt_family(), qwen2_family(), qwen3_family(),
+  };
+  return kFamilies;
+}
 
 }  // namespace
 
 std::unique_ptr<Family> make_family(const ModelConfig& config) {
-  for (const Line& line : kFamilies) {
-    if (line.model_type == config.model_type) return line.make(config);
-  }
+  const FamilyEntry* family = family_of_type(config.model_type);
+  if (family != nullptr) return family->make(config);
   throw DataError({.what = concat("no family for model_type \"", config.model_type,
                                   "\"; supported: ", join(family_names(), ", ")),
                    .where = "config.json, model_type",
@@ -32,15 +29,22 @@ std::unique_ptr<Family> make_family(const ModelConfig& config) {
 
 std::vector<std::string> family_names() {
   std::vector<std::string> names;
-  for (const Line& line : kFamilies) names.emplace_back(line.model_type);
+  for (const FamilyEntry& family : families()) names.emplace_back(family.model_type);
   return names;
 }
 
-std::optional<std::string> family_of_architecture(std::string_view architecture) {
-  for (const Line& line : kFamilies) {
-    if (line.architecture == architecture) return std::string(line.model_type);
+const FamilyEntry* family_of_type(std::string_view model_type) {
+  for (const FamilyEntry& family : families()) {
+    if (family.model_type == model_type) return &family;
   }
-  return std::nullopt;
+  return nullptr;
+}
+
+const FamilyEntry* family_of_architecture(std::string_view architecture) {
+  for (const FamilyEntry& family : families()) {
+    if (family.architecture == architecture) return &family;
+  }
+  return nullptr;
 }
 
 }  // namespace lrq::models

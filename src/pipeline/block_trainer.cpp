@@ -27,7 +27,7 @@ BlockTrainer::BlockTrainer(const models::Family& family, models::NamedTensors we
       weights_(std::move(weights)),
       settings_(std::move(settings)),
       method_(block_method(settings_.recipe)),
-      sites_(models::quantizing_sites(method_)),
+      sites_(models::quantizing_sites(family_, method_)),
       best_loss_(std::numeric_limits<double>::infinity()) {
   const auto& train = settings_.recipe.train;
   const auto& loss = settings_.recipe.loss;

@@ -12,8 +12,8 @@ FrozenStage::FrozenStage(const ModelSource& model, BlockRange range, const recip
                          at::ScalarType store)
     : family_(model.family()), store_(store) {
   const c10::NoGradGuard no_grad;
-  sites_ =
-      recipe == nullptr ? models::plain_sites() : models::quantizing_sites(block_method(*recipe));
+  sites_ = recipe == nullptr ? models::plain_sites()
+                             : models::quantizing_sites(family_, block_method(*recipe));
   for (int index = range.first; index < range.last; ++index) {
     const BlockIndex block{index};
     const models::NamedTensors weights = model.block(block);

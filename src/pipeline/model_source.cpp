@@ -47,13 +47,20 @@ ModelSource::ModelSource(std::filesystem::path folder, int first_blocks)
   reader_ = io::open_checkpoint(folder_);
 }
 
+std::string ModelSource::stored_name(const std::string& name) const {
+  constexpr std::string_view kBase = "model.";
+  if (reader_->contains(name) || name.rfind(kBase, 0) != 0) return name;
+  const std::string bare = name.substr(kBase.size());
+  return reader_->contains(bare) ? bare : name;
+}
+
 models::NamedTensors ModelSource::read(const std::vector<models::TensorSpec>& specs,
                                        const std::string& strip) const {
   models::NamedTensors tensors;
   for (const models::TensorSpec& spec : specs) {
     const std::string name =
         spec.name.rfind(strip, 0) == 0 ? spec.name.substr(strip.size()) : spec.name;
-    tensors.emplace(name, reader_->read(spec.name, spec.shape, at::kFloat));
+    tensors.emplace(name, reader_->read(stored_name(spec.name), spec.shape, at::kFloat));
   }
   return tensors;
 }
@@ -68,14 +75,19 @@ models::NamedTensors ModelSource::embedding() const {
 
 models::NamedTensors ModelSource::head() const { return read(family_->head_tensors(), ""); }
 
-void ModelSource::check() const {
+std::vector<models::TensorSpec> ModelSource::tensors() const {
   auto specs = family_->embedding_tensors();
   const auto append = [&](const std::vector<models::TensorSpec>& more) {
     specs.insert(specs.end(), more.begin(), more.end());
   };
   append(family_->head_tensors());
   for (int block = 0; block < blocks(); ++block) append(family_->block_tensors(BlockIndex{block}));
-  for (const models::TensorSpec& spec : specs) reader_->check(spec.name, spec.shape);
+  return specs;
+}
+
+void ModelSource::check() const {
+  for (const models::TensorSpec& spec : tensors())
+    reader_->check(stored_name(spec.name), spec.shape);
 }
 
 std::string ModelSource::fingerprint() const {

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -31,6 +32,8 @@ class ModelSource {
   [[nodiscard]] models::NamedTensors embedding() const;
   [[nodiscard]] models::NamedTensors head() const;
 
+  /// All tensors of the embedding, the head and the blocks; a tied head names the embedding again.
+  [[nodiscard]] std::vector<models::TensorSpec> tensors() const;
   /// Check that every tensor is there with its shape, without reading any.  Throws DataError.
   void check() const;
   /// Changes when config.json, a header or a file size changes.
@@ -39,6 +42,10 @@ class ModelSource {
  private:
   [[nodiscard]] models::NamedTensors read(const std::vector<models::TensorSpec>& specs,
                                           const std::string& strip) const;
+
+  /// The name under which the checkpoint has a tensor: models saved without their head lack the
+  /// leading "model.".
+  [[nodiscard]] std::string stored_name(const std::string& name) const;
 
   std::filesystem::path folder_;
   std::string config_text_;

@@ -47,7 +47,7 @@ PLUGINS = (
 UNREGISTERED = {"dist/thread_transport.cpp"}
 # Kinds that share their folder with helpers: what a plug-in's code shows, and its registry.
 BY_CONTENT = (
-    ("family", "src/models", re.compile(r":\s*public\s+(?:models::)?Family\b"),
+    ("family", "src/models", re.compile(r"^FamilyEntry \w+_family\(", re.M),
      "src/models/registry.cpp"),
     ("schedule", "src/pipeline/schedules", re.compile(r"^Plan plan_\w+\(const LearnShape&", re.M),
      "src/pipeline/schedules/registry.cpp"),

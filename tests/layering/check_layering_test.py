@@ -68,9 +68,9 @@ class CheckLayeringTest(unittest.TestCase):
         self.assert_one_fault("transport 'carrier_pigeon' has no line in dist/registry.cpp")
 
     def test_a_family_without_its_line_is_named_and_a_helper_is_not(self):
-        self.write("src/models/registry.cpp", "make_llama")
-        self.write("src/models/llama.cpp", "class Llama final : public Family {")
-        self.write("src/models/opt.cpp", "class Opt final : public Family {")
+        self.write("src/models/registry.cpp", "llama_family(),")
+        self.write("src/models/llama.cpp", "FamilyEntry llama_family() {")
+        self.write("src/models/opt.cpp", "FamilyEntry opt_family() {")
         self.write("src/models/model_config.cpp", "")
         self.assert_one_fault("family 'opt' has no line")
 

@@ -15,12 +15,6 @@ at::Tensor doubles(std::vector<double> values, at::IntArrayRef shape) {
   return at::tensor(values, at::dtype(at::kDouble)).reshape(shape);
 }
 
-double relative_rms(const at::Tensor& found, const at::Tensor& reference) {
-  return ((found - reference).square().mean().sqrt() / reference.square().mean().sqrt())
-      .to(at::kDouble)
-      .item<double>();
-}
-
 /// Every scale and shift at random: scales in +-[0.05, 20], shifts normal.
 NamedTensors random_transforms(SmallBlock& block) {
   const auto& config = block.family->config();

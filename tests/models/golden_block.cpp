@@ -200,7 +200,7 @@ double value_of(const at::Tensor& tensor) {
 void compare_steps(const GoldenFile& file, const GoldenCase& golden, Report& report) {
   Learned learned = make_learned(file, golden);
   pipeline::AdamW optimizer(learned.flat, learned.rates, /*weight_decay=*/0.0);
-  const SiteFunction sites = quantizing_sites(golden.method);
+  const SiteFunction sites = quantizing_sites(*golden.family, golden.method);
   const at::Tensor& target = file.tensor("fp_output");
   for (int step = 1; step <= 3; ++step) {
     truncate_scales(learned.leaves);

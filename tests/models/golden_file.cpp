@@ -18,15 +18,20 @@ namespace {
   throw DataError({.what = what, .where = path, .fix = "copy the file again"});
 }
 
+at::ScalarType dtype_of(const std::string& name, const std::string& path) {
+  if (name == "F32") return at::kFloat;
+  if (name == "F64") return at::kDouble;
+  if (name == "I64") return at::kLong;
+  refuse(concat("dtype ", name, ", not F32, F64 or I64"), path);
+}
+
 at::Tensor read_tensor(const nlohmann::json& entry, std::string_view bytes,
                        const std::string& path) {
-  const std::string dtype = entry.at("dtype");
-  if (dtype != "F32" && dtype != "F64") refuse(concat("dtype ", dtype, ", not F32 or F64"), path);
   const auto begin = entry.at("data_offsets").at(0).get<std::size_t>();
   const auto end = entry.at("data_offsets").at(1).get<std::size_t>();
   const at::Tensor tensor =
       at::empty(entry.at("shape").get<std::vector<std::int64_t>>(),
-                at::device(at::kCPU).dtype(dtype == "F32" ? at::kFloat : at::kDouble));
+                at::device(at::kCPU).dtype(dtype_of(entry.at("dtype"), path)));
   if (end < begin || end > bytes.size() || end - begin != tensor.nbytes()) {
     refuse(concat("a tensor of ", tensor.nbytes(), " bytes lies at ", begin, " .. ", end, " of ",
                   bytes.size()),

@@ -7,7 +7,7 @@
 
 namespace lrq::models {
 
-/// A safetensors file in memory, float32 and float64 tensors as they are.
+/// A safetensors file in memory, float32, float64 and int64 tensors as they are.
 struct GoldenFile {
   std::string path;
   std::map<std::string, std::string> metadata;

@@ -165,6 +165,102 @@ TEST(ModelConfigTest, NamesWhatItCannotCompute) {
             "partial_rotary_factor is 0.5, expected 1");
 }
 
+json config_of(const std::string& model_type) { return changed("model_type", model_type); }
+
+json opt_config() {
+  return {{"model_type", "opt"},
+          {"hidden_size", 64},
+          {"ffn_dim", 256},
+          {"num_hidden_layers", 5},
+          {"num_attention_heads", 8},
+          {"vocab_size", 512},
+          {"activation_function", "relu"},
+          {"max_position_embeddings", 128}};
+}
+
+TEST(ModelConfigTest, MistralHasAWindowUnlessTheFileSaysNull) {
+  json config = config_of("mistral");
+  EXPECT_EQ(parse(config).sliding_window, 4096);  // as Hugging Face where the field is absent
+  config["sliding_window"] = 7;
+  EXPECT_EQ(parse(config).sliding_window, 7);
+  config["sliding_window"] = nullptr;
+  EXPECT_FALSE(parse(config).sliding_window.has_value());
+  config["sliding_window"] = 0;
+  EXPECT_EQ(refusal(config), "sliding_window is 0, expected a whole number above 0");
+}
+
+TEST(ModelConfigTest, QwenHasAWindowInAllLayersOrInNone) {
+  for (const char* family : {"qwen2", "qwen3"}) {
+    json config = config_of(family);
+    config["sliding_window"] = 16;
+    EXPECT_FALSE(parse(config).sliding_window.has_value());
+    config["use_sliding_window"] = true;
+    EXPECT_FALSE(parse(config).sliding_window.has_value());  // the first 28 layers have none
+    config["max_window_layers"] = 5;
+    EXPECT_FALSE(parse(config).sliding_window.has_value());
+    config["max_window_layers"] = 0;
+    EXPECT_EQ(parse(config).sliding_window, 16);
+    config["max_window_layers"] = 3;
+    EXPECT_TRUE(contains(refusal(config), "max_window_layers is 3 of 5 layers"));
+    config["layer_types"] = json(5, "sliding_attention");
+    EXPECT_EQ(parse(config).sliding_window, 16);
+    config["layer_types"] = json(5, "full_attention");
+    EXPECT_FALSE(parse(config).sliding_window.has_value());
+    config["layer_types"][2] = "sliding_attention";
+    EXPECT_TRUE(contains(refusal(config), "layer_types names 1 of 5 layers"));
+    config["layer_types"][2] = "chunked_attention";
+    EXPECT_TRUE(contains(refusal(config), "layer_types is \"chunked_attention\""));
+    config["layer_types"] = json(4, "full_attention");
+    EXPECT_TRUE(contains(refusal(config), "expected a list of 5 names"));
+  }
+}
+
+TEST(ModelConfigTest, Qwen3HasHeadsOf128WhereTheFileDoesNotSay) {
+  EXPECT_EQ(parse(config_of("qwen3")).head_dim, 128);
+  EXPECT_EQ(parse(config_of("qwen2")).head_dim, 8);
+}
+
+TEST(ModelConfigTest, ReadsOptWithItsOwnFieldsAndDefaults) {
+  json file = opt_config();
+  const ModelConfig config = parse(file);
+  EXPECT_EQ(config.model_type, "opt");
+  EXPECT_EQ(config.intermediate_size, 256);
+  EXPECT_EQ(config.num_key_value_heads, 8);
+  EXPECT_EQ(config.head_dim, 8);
+  EXPECT_EQ(config.word_embed_proj_dim, 64);
+  EXPECT_TRUE(config.do_layer_norm_before && config.tie_word_embeddings);
+  EXPECT_TRUE(config.attention_bias && config.mlp_bias);
+  file["do_layer_norm_before"] = false;
+  file["word_embed_proj_dim"] = 32;
+  file["enable_bias"] = false;
+  const ModelConfig other = parse(file);
+  EXPECT_FALSE(other.do_layer_norm_before || other.attention_bias || other.mlp_bias);
+  EXPECT_EQ(other.word_embed_proj_dim, 32);
+}
+
+TEST(ModelConfigTest, NamesWhatItCannotComputeOfTheOtherFamilies) {
+  json opt = opt_config();
+  opt["activation_function"] = "gelu";
+  EXPECT_EQ(refusal(opt), "activation_function is \"gelu\", only \"relu\" is supported");
+  opt = opt_config();
+  opt["layer_norm_elementwise_affine"] = false;
+  EXPECT_EQ(refusal(opt), "layer_norm_elementwise_affine is false, only true is supported");
+  opt = opt_config();
+  opt["_remove_final_layer_norm"] = true;
+  EXPECT_EQ(refusal(opt), "_remove_final_layer_norm is true, only false is supported");
+  opt = opt_config();
+  opt["num_attention_heads"] = 7;
+  EXPECT_EQ(refusal(opt), "hidden_size is 64, expected a multiple of num_attention_heads 7");
+  json qwen2 = config_of("qwen2");
+  qwen2["use_mrope"] = true;
+  EXPECT_EQ(refusal(qwen2), "use_mrope is true, only false is supported");
+  const json partial = {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}};
+  EXPECT_EQ(refusal(changed("rope_parameters", partial)),
+            "partial_rotary_factor is 0.5, expected 1");
+  EXPECT_TRUE(contains(refusal(changed("quantization_config", {{"quant_method", "gptq"}})),
+                       "quantization_config"));
+}
+
 TEST(FamilyRegistryTest, MakesEveryFamilyItNames) {
   ModelConfig config = parse(small_config());
   for (const std::string& name : family_names()) {

@@ -71,7 +71,7 @@ TEST(QuantBlockTest, RunsForwardAndBackwardOnTheMetaDevice) {
   truncate_scales(learnables);
   const at::Tensor out =
       block.family->forward(fold(*block.family, weights, learnables, method, at::kFloat),
-                            block.input.to(at::kMeta), quantizing_sites(method));
+                            block.input.to(at::kMeta), quantizing_sites(*block.family, method));
   out.sum().backward();
   EXPECT_TRUE(out.is_meta());
   EXPECT_EQ(out.sizes(), block.input.sizes());

@@ -51,7 +51,7 @@ struct Scene {
     const auto method = block_method(recipe);
     return block.family->forward(
         models::fold(*block.family, block.weights, learnables, method, at::kFloat), inputs[sample],
-        models::quantizing_sites(method));
+        models::quantizing_sites(*block.family, method));
   }
   std::vector<at::Tensor> step(BlockTrainer& trainer, std::size_t first, std::size_t count) const {
     return trainer.step(std::span(inputs).subspan(first, count),
