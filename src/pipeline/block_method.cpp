@@ -64,6 +64,18 @@ models::QkMode qk_of(recipe::Qk qk) {
   return models::QkMode::kOff;
 }
 
+models::QkvGranularity granularity_of(recipe::QkvGranularity granularity) {
+  switch (granularity) {
+    case recipe::QkvGranularity::kFamily:
+      return models::QkvGranularity::kFamily;
+    case recipe::QkvGranularity::kPerHead:
+      return models::QkvGranularity::kPerHead;
+    case recipe::QkvGranularity::kPerToken:
+      return models::QkvGranularity::kPerToken;
+  }
+  return models::QkvGranularity::kFamily;
+}
+
 }  // namespace
 
 models::BlockMethod block_method(const recipe::Recipe& recipe) {
@@ -86,6 +98,8 @@ models::BlockMethod block_method(const recipe::Recipe& recipe) {
   method.activation = grid(activations.bits);
   method.query = grid(activations.quantize_q ? activations.bits : 16);
   method.key_value = grid(activations.quantize_kv ? kv_bits : 16);
+
+  method.qkv_granularity = granularity_of(activations.qkv_granularity);
 
   const auto& smoothing = recipe.smoothing;
   method.start = start_of(smoothing.start);

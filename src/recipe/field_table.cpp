@@ -15,6 +15,7 @@ namespace {
 
 // The words of each enumeration, in its order.
 constexpr auto words(Per) { return std::array{"channel", "group"}; }
+constexpr auto words(QkvGranularity) { return std::array{"family", "per_head", "per_token"}; }
 constexpr auto words(Start) { return std::array{"lae", "smoothquant", "ones"}; }
 constexpr auto words(Scale) { return std::array{"learned", "fixed", "off"}; }
 constexpr auto words(Shift) { return std::array{"learned", "statistic", "off"}; }
@@ -144,6 +145,7 @@ std::vector<Field> make_table() {
       field("activations.kv_bits", &R::activations, &A::kv_bits),
       field("activations.quantize_q", &R::activations, &A::quantize_q),
       field("activations.quantize_kv", &R::activations, &A::quantize_kv),
+      field("activations.qkv_granularity", &R::activations, &A::qkv_granularity),
       field("smoothing.start", &R::smoothing, &S::start),
       field("smoothing.alpha", &R::smoothing, &S::alpha),
       field("smoothing.scale", &R::smoothing, &S::scale),

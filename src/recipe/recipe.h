@@ -10,6 +10,7 @@ namespace lrq::recipe {
 // Enumerations are spelled in TOML as their names in lower case without the k ("tied").
 enum class Per { kChannel, kGroup };
 enum class ClipKind { kLearned, kNone, kRatio };
+enum class QkvGranularity { kFamily, kPerHead, kPerToken };
 enum class Start { kLae, kSmoothquant, kOnes };
 enum class Scale { kLearned, kFixed, kOff };
 enum class Shift { kLearned, kStatistic, kOff };
@@ -41,6 +42,7 @@ struct Recipe {
     int kv_bits = 0;  ///< 0: as bits
     bool quantize_q = true;
     bool quantize_kv = true;
+    QkvGranularity qkv_granularity = QkvGranularity::kFamily;
   } activations;
   struct Smoothing {
     Start start = Start::kLae;

@@ -59,6 +59,7 @@ weights = { bits = 3, per = "group", group_size = 64, symmetric = true, clip = 0
 [activations]
 bits = 8
 quantize_q = false
+qkv_granularity = "per_token"
 [smoothing]
 start = "ones"
 parametrization = "absolute"
@@ -80,6 +81,7 @@ store = "bfloat16"
   EXPECT_EQ(recipe.activations.bits, 8);
   EXPECT_FALSE(recipe.activations.quantize_q);
   EXPECT_TRUE(recipe.activations.quantize_kv);
+  EXPECT_EQ(recipe.activations.qkv_granularity, QkvGranularity::kPerToken);
   EXPECT_EQ(recipe.smoothing.start, Start::kOnes);
   EXPECT_EQ(recipe.smoothing.parametrization, Parametrization::kAbsolute);
   EXPECT_EQ(recipe.loss.nlc_reduction, NlcReduction::kTokenLogThenMean);

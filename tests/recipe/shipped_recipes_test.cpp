@@ -47,6 +47,7 @@ std::map<std::string, std::string> expected(const std::map<std::string, std::str
       {"activations.kv_bits", "0"},
       {"activations.quantize_q", "true"},
       {"activations.quantize_kv", "true"},
+      {"activations.qkv_granularity", "\"family\""},
       {"smoothing.start", "\"lae\""},
       {"smoothing.alpha", "0.5"},
       {"smoothing.scale", "\"learned\""},
