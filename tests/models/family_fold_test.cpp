@@ -65,6 +65,10 @@ class FamilyFoldTest : public testing::TestWithParam<Case> {
       draw("fc1", 16);
     }
     draw("out", 4 * GetParam().kv_heads);
+    for (const LinearSpec& linear : block.family->block().linears) {
+      drawn[upper_clip_name(linear.name)] = block.normal({linear.out, 1}).to(dtype);
+      drawn[lower_clip_name(linear.name)] = block.normal({linear.out, 1}).to(dtype);
+    }
     drawn["qkt_smooth_scale"] = block.signed_uniform(query_key_scales(), 0.05, 20.0).to(dtype);
     return drawn;
   }
@@ -88,7 +92,6 @@ TEST_P(FamilyFoldTest, StartsWithTheLearnablesThatTheTransformsTake) {
   }
   BlockMethod method = method_with_bits(4, 4);
   method.parametrization = Parametrization::kAbsolute;
-  method.clip = Clip::kNone;
   const NamedTensors start = initial_learnables(*small.family, small.weights, statistics, method);
   const NamedTensors expected = moved(small);
   EXPECT_EQ(start.size(), expected.size());
@@ -211,8 +214,7 @@ TEST_P(FamilyFoldTest, IsCausal) {
 TEST_P(FamilyFoldTest, ReachesEveryLearnableWithAFiniteGradient) {
   SmallBlock small = block(at::kFloat);
   NamedTensors learnables = moved(small);
-  BlockMethod method = method_with_bits(4, 6);
-  method.clip = Clip::kNone;
+  const BlockMethod method = method_with_bits(4, 6);
   for (auto& item : learnables) item.second.set_requires_grad(true);
   (small.run(learnables, method) - small.plain()).square().mean().backward();
   for (const auto& [name, tensor] : learnables) {
