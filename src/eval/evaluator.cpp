@@ -8,12 +8,17 @@
 #include <c10/core/GradMode.h>
 
 #include "src/base/check.h"
+#include "src/base/log.h"
+#include "src/base/process.h"
 #include "src/pipeline/forward_pass.h"
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
 
 namespace lrq::eval {
 namespace {
+
+// A full evaluation takes hours; between two signs of progress there should not be many minutes.
+constexpr double kProgressSeconds = 30.0;
 
 // Rows of logits made at a time: 256 x 128k vocabulary entries are 128 MiB.
 constexpr std::int64_t kLogitRows = 256;
@@ -176,6 +181,7 @@ std::vector<Score> Evaluator::score(const std::vector<Passage>& passages) {
   at::Tensor found = at::zeros({std::ssize(scores), 2}, on_host(at::kDouble));
   std::int64_t read = 0;
   std::int64_t written = 0;
+  Stopwatch since_told;
   forward(passages, std::move(lengths), [&](const at::Tensor& hidden, std::int64_t i) {
     const Sizes& size = sizes[static_cast<std::size_t>(i)];
     const at::Tensor mine = targets.narrow(0, read, size.alternatives * size.targets)
@@ -183,6 +189,9 @@ std::vector<Score> Evaluator::score(const std::vector<Passage>& passages) {
     found.narrow(0, written, size.alternatives).copy_(judge(hidden, mine.to(at::kLong)));
     read += mine.numel();
     written += size.alternatives;
+    if (since_told.seconds() < kProgressSeconds) return;
+    since_told = Stopwatch();
+    log_event(LogLevel::kInfo, "evaluate", concat("done=", i + 1, " of=", sizes.size()));
   });
   share(transport_, found, last, "scores");
   const auto* value = found.const_data_ptr<double>();
