@@ -10,19 +10,17 @@
 #include "dist/collectives.h"
 #include "io/block_state_store.h"
 #include "io/file_system.h"
-#include "io/run_manifest.h"
-#include "io/token_file.h"
-#include "io/tokenizer.h"
 #include "launch/commands.h"
-#include "src/base/error.h"
+#include "launch/eval_inputs.h"
+#include "launch/eval_tasks.h"
 #include "src/base/process.h"
-#include "src/base/text.h"
 #include "src/eval/perplexity.h"
 #include "src/pipeline/block_method.h"
-#include "src/recipe/recipe_toml.h"
 
 namespace lrq::cli {
 namespace {
+
+using nlohmann::ordered_json;
 
 struct EvalOptions {
   std::string model;
@@ -30,104 +28,8 @@ struct EvalOptions {
   std::vector<std::string> texts;
   std::int64_t seqlen = 2048;
   std::int64_t limit = 0;
+  TaskOptions tasks;
 };
-
-/// A finished run, as evaluation needs it.
-struct FinishedRun {
-  recipe::Recipe recipe;
-  std::string model;
-  std::string fingerprint;
-  int blocks = 0;
-  at::ScalarType dtype = at::kFloat;
-};
-
-FinishedRun open_run(const io::FileSystem& files, const std::string& run) {
-  const auto manifest = io::load_manifest(files, run);
-  if (!manifest) {
-    throw DataError({.what = "the folder holds no run.json",
-                     .where = run,
-                     .fix = "name the run directory that lrq-dist calibrate wrote"});
-  }
-  if (!manifest->finished) {
-    throw DataError({.what = "the run is not finished",
-                     .where = run,
-                     .fix = "finish it: the same calibrate command with --resume"});
-  }
-  FinishedRun found;
-  found.recipe = recipe::parse_recipe(manifest->about.at("recipe_toml"), run + "/run.json",
-                                      [](const std::string&) { return std::nullopt; });
-  found.model = manifest->about.at("model_folder");
-  found.fingerprint = manifest->identity.at("model");
-  found.blocks = std::stoi(manifest->about.at("blocks"));
-  found.dtype = manifest->identity.at("dtype") == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  return found;
-}
-
-/// A text cut into windows, and what its tokens begin with.
-struct EvalText {
-  std::string name;  ///< file stem: its key in the JSON
-  at::Tensor windows;
-  std::string bos;
-};
-
-EvalText open_text(const std::string& path, const pipeline::ModelSource& model,
-                   const io::FileSystem& files, const EvalOptions& options) {
-  EvalText text{.name = std::filesystem::path(path).stem().string(), .windows = {}, .bos = {}};
-  const std::int64_t longest = model.config().max_position_embeddings;
-  const std::int64_t seqlen = longest > 0 ? std::min(options.seqlen, longest) : options.seqlen;
-  at::Tensor stream;
-  if (io::is_token_file(path)) {
-    stream = io::read_token_file(path, model.config().vocab_size);
-    if (stream.dim() == 2 && stream.size(1) != seqlen) {
-      throw UsageError({.what = concat("the token file has rows of ", stream.size(1),
-                                       " ids, and windows are to have ", seqlen),
-                        .where = path,
-                        .fix = concat("use --seqlen ", stream.size(1))});
-    }
-    stream = stream.reshape({-1});
-    text.bos = "as in the token file";
-  } else {
-    const auto tokenizer = io::open_tokenizer(model.folder());
-    auto ids = tokenizer->encode(files.read(path), io::Tokenizer::AddSpecial::kYes);
-    stream = at::from_blob(ids.data(), {static_cast<std::int64_t>(ids.size())}, at::kInt).clone();
-    text.bos = tokenizer->bos() ? concat("one BOS, ", *tokenizer->bos(), ", at the start")
-                                : std::string("no BOS");
-  }
-  text.windows = eval::cut_into_windows(stream, seqlen, options.limit);
-  return text;
-}
-
-/// Every text on rank 0; on the others as many empty ones.
-std::vector<EvalText> open_texts(bool first_rank, const pipeline::ModelSource& model,
-                                 const io::FileSystem& files, const EvalOptions& options) {
-  std::vector<EvalText> texts(options.texts.size());
-  for (std::size_t i = 0; first_rank && i < texts.size(); ++i) {
-    texts[i] = open_text(options.texts[i], model, files, options);
-    for (std::size_t other = 0; other < i; ++other) {
-      if (texts[other].name != texts[i].name) continue;
-      throw UsageError({.what = concat("two files are named '", texts[i].name, "'"),
-                        .where = "option --ppl",
-                        .fix = "results are told apart by file name: rename one"});
-    }
-  }
-  return texts;
-}
-
-void check_subject(const pipeline::ModelSource& model, const std::optional<FinishedRun>& run,
-                   int ranks) {
-  if (ranks > model.blocks()) {
-    throw UsageError(
-        {.what = concat(ranks, " ranks, and the model has ", model.blocks(), " blocks"),
-         .where = "number of ranks (mpirun -n)",
-         .fix = concat("use at most ", model.blocks(), " ranks")});
-  }
-  if (run && run->fingerprint != model.fingerprint()) {
-    throw DataError({.what = concat("the run was made from another model: ", run->fingerprint,
-                                    ", not ", model.fingerprint()),
-                     .where = model.folder().string(),
-                     .fix = "name the model that was calibrated with --model"});
-  }
-}
 
 std::vector<std::uint64_t> peak_memory_of_ranks(dist::Transport& transport) {
   const at::Tensor mine = at::tensor({static_cast<double>(peak_memory_bytes())}, at::kDouble);
@@ -138,18 +40,41 @@ std::vector<std::uint64_t> peak_memory_of_ranks(dist::Transport& transport) {
   return peaks;
 }
 
+/// Perplexity of every text; adds to "ppl" and "settings" on rank 0.  texts: empty ones elsewhere.
+void run_texts(eval::Evaluator& evaluator, const std::vector<EvalText>& texts, bool first_rank,
+               ordered_json& result) {
+  for (const EvalText& text : texts) {
+    const double value = eval::perplexity(evaluator.window_losses(text.windows));
+    if (!first_rank) continue;
+    ordered_json& settings = result["settings"];
+    result["ppl"][text.name] = value;
+    settings["windows"][text.name] = text.windows.size(0);
+    settings["seqlen"] = text.windows.size(1);
+    settings["bos"][text.name] = text.bos;
+    std::printf("%s: perplexity %.4f  (%lld windows of %lld tokens, %s)\n", text.name.c_str(),
+                value, static_cast<long long>(text.windows.size(0)),
+                static_cast<long long>(text.windows.size(1)), text.bos.c_str());
+  }
+}
+
 void run_eval(Session& session, const EvalOptions& options) {
   const Stopwatch watch;
   const auto files = io::make_posix_file_system();
   dist::Transport& transport = session.transport();
+  const auto task_paths = task_files(options.tasks, *files);
   std::optional<FinishedRun> run;
   if (!options.run.empty()) run = open_run(*files, options.run);
   const pipeline::ModelSource model(
       std::filesystem::path(options.model.empty() ? run->model : options.model),
       run ? run->blocks : 0);
   check_subject(model, run, transport.size());
-  if (session.first_rank()) model.check();
-  const auto texts = open_texts(session.first_rank(), model, *files, options);
+  std::vector<EvalText> texts(options.texts.size());
+  ZeroShot zero_shot;
+  if (session.first_rank()) {  // whatever is wrong with a file shows before the model is loaded
+    model.check();
+    texts = open_texts(options.texts, model, *files, options.seqlen, options.limit);
+    zero_shot = open_tasks(options.tasks, task_paths, model, *files);
+  }
 
   const io::BlockStateStore states(*files, options.run);
   const at::ScalarType compute = session.dtype(run ? run->dtype : at::kFloat);
@@ -159,49 +84,70 @@ void run_eval(Session& session, const EvalOptions& options) {
                              .states = run ? &states : nullptr,
                              .compute = compute,
                              .store = run ? pipeline::store_dtype(run->recipe, compute) : compute});
-  nlohmann::ordered_json ppl = nlohmann::ordered_json::object();
-  nlohmann::ordered_json settings = {{"subject", run ? options.run : options.model},
-                                     {"dtype", compute == at::kBFloat16 ? "bfloat16" : "float32"},
-                                     {"ranks", transport.size()}};
-  for (const EvalText& text : texts) {
-    const double value = eval::perplexity(evaluator.window_losses(text.windows));
-    if (!session.first_rank()) continue;
-    ppl[text.name] = value;
-    settings["windows"][text.name] = text.windows.size(0);
-    settings["seqlen"] = text.windows.size(1);
-    settings["bos"][text.name] = text.bos;
-    std::printf("%s: perplexity %.4f  (%lld windows of %lld tokens, %s)\n", text.name.c_str(),
-                value, static_cast<long long>(text.windows.size(0)),
-                static_cast<long long>(text.windows.size(1)), text.bos.c_str());
+  ordered_json result = {{"ppl", ordered_json::object()},
+                         {"tasks", ordered_json::object()},
+                         {"settings",
+                          {{"subject", run ? options.run : options.model},
+                           {"dtype", compute == at::kBFloat16 ? "bfloat16" : "float32"},
+                           {"ranks", transport.size()}}}};
+  run_texts(evaluator, texts, session.first_rank(), result);
+  if (!task_paths.empty()) {
+    const ordered_json scored =
+        run_tasks(evaluator, zero_shot, task_paths.size(), options.tasks, *files);
+    if (session.first_rank()) {
+      result["tasks"] = scored["tasks"];
+      result["tasks_mean"] = scored["tasks_mean"];
+      result["settings"]["zero_shot"] = scored["settings"];
+    }
   }
-  const auto peaks = peak_memory_of_ranks(transport);
-  session.write_json(nlohmann::ordered_json{
-      {"ppl", ppl},
-      {"settings", settings},
-      {"seconds", watch.seconds()},
-      {"peak_memory_bytes",
-       peaks}}.dump(2));
+  result["seconds"] = watch.seconds();
+  result["peak_memory_bytes"] = peak_memory_of_ranks(transport);
+  session.write_json(result.dump(2));
+}
+
+void add_task_options(CLI::App& command, EvalOptions& options) {
+  TaskOptions& tasks = options.tasks;
+  command
+      .add_option("--tasks", tasks.names,
+                  "zero-shot tasks: .jsonl files, or names in --task-dir (* and ? allowed)")
+      ->delimiter(',');
+  command.add_option("--task-dir,--tasks-folder", tasks.folder, "folder of <task>.jsonl files");
+  command.add_option("--num-fewshot", tasks.fewshot, "examples before each question: 0 only");
+  command
+      .add_option("--zero-shot-tokenize", tasks.tokenize,
+                  "context and continuation: together, or separate (published code: no BOS)")
+      ->check(CLI::IsMember({"together", "separate"}))
+      ->capture_default_str();
+  command.add_option("--log-likelihoods", tasks.log_likelihoods,
+                     "write every choice's log-likelihood to this file, one JSON object a line");
 }
 
 }  // namespace
 
 void add_eval_command(CLI::App& app, Chosen& chosen) {
   auto options = std::make_shared<EvalOptions>();
-  CLI::App* command =
-      app.add_subcommand("eval", "Perplexity of a model or of a finished run, over all ranks");
+  CLI::App* command = app.add_subcommand(
+      "eval", "Perplexity and zero-shot scores of a model or of a finished run, over all ranks");
   auto* model = command->add_option("--model", options->model,
                                     "Hugging Face model folder (with --run: if it has moved)");
   auto* run = command->add_option("--run", options->run, "run directory of a finished calibration");
-  command->add_option("--ppl", options->texts, "text files, or files of token ids")->required();
+  auto* texts = command->add_option("--ppl", options->texts, "text files, or files of token ids");
   command->add_option("--seqlen", options->seqlen, "tokens per window")
       ->check(CLI::Range(2, 1 << 30))
       ->capture_default_str();
-  command->add_option("--limit", options->limit, "score only the first so many windows")
+  command
+      ->add_option("--limit", options->limit,
+                   "only the first so many windows of a text, and documents of a task")
       ->check(CLI::NonNegativeNumber);
-  command->callback([options, &chosen, model, run] {
+  add_task_options(*command, *options);
+  command->callback([options, &chosen, model, run, texts] {
     if (model->count() == 0 && run->count() == 0) {
       throw CLI::RequiredError("--model or --run");
     }
+    if (texts->count() == 0 && options->tasks.names.empty()) {
+      throw CLI::RequiredError("--ppl or --tasks");
+    }
+    options->tasks.limit = options->limit;
     chosen.collective = [options](Session& session) { run_eval(session, *options); };
   });
 }

@@ -1,5 +1,6 @@
 #include "src/pipeline/activation_link.h"
 
+#include <iterator>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -12,12 +13,17 @@ namespace lrq::pipeline {
 
 InboundLink::InboundLink(dist::Transport& transport, Rank from, MessageShape shape,
                          std::int64_t messages)
-    : transport_(transport), from_(from), shape_(shape), unposted_(messages) {}
+    : transport_(transport), from_(from), shape_(std::move(shape)), messages_(messages) {
+  expect(shape_.lengths.empty() || std::ssize(shape_.lengths) == messages,
+         "every message has its length, or all have the same");
+}
 
 void InboundLink::post() {
-  expect(unposted_ > 0, "a receive beyond the last message of the phase");
-  --unposted_;
-  at::Tensor buffer = at::empty({shape_.samples, shape_.tokens, shape_.hidden},
+  expect(next_ < messages_, "a receive beyond the last message of the phase");
+  const std::int64_t tokens =
+      shape_.lengths.empty() ? shape_.tokens : shape_.lengths[static_cast<std::size_t>(next_)];
+  ++next_;
+  at::Tensor buffer = at::empty({shape_.samples, tokens, shape_.hidden},
                                 at::TensorOptions(shape_.device).dtype(shape_.dtype));
   auto pending = transport_.recv(buffer, from_, "activations");
   posted_.push_back({std::move(buffer), std::move(pending)});
@@ -27,7 +33,7 @@ std::vector<at::Tensor> InboundLink::take() {
   if (posted_.empty()) post();
   Posted message = std::move(posted_.front());
   posted_.pop_front();
-  if (unposted_ > 0) post();  // the next one travels while this one is computed on
+  if (next_ < messages_) post();  // the next one travels while this one is computed on
   message.pending->wait();
   std::vector<at::Tensor> samples;
   for (std::int64_t i = 0; i < shape_.samples; ++i) {
@@ -39,7 +45,7 @@ std::vector<at::Tensor> InboundLink::take() {
 }
 
 OutboundLink::OutboundLink(dist::Transport& transport, Rank to, MessageShape shape)
-    : transport_(transport), to_(to), shape_(shape) {}
+    : transport_(transport), to_(to), shape_(std::move(shape)) {}
 
 void OutboundLink::give(const std::vector<at::Tensor>& outputs) {
   expect(static_cast<std::int64_t>(outputs.size()) == shape_.samples,

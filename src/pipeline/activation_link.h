@@ -18,6 +18,8 @@ struct MessageShape {
   std::int64_t hidden = 0;   ///< C
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
+  /// T of each message in turn, where they differ; else empty.
+  std::vector<std::int64_t> lengths = {};
 };
 
 /// Receive micro-batches from the stage before, one message ahead of the one in use.
@@ -34,7 +36,8 @@ class InboundLink {
   dist::Transport& transport_;  // Owns: borrowed from the run
   Rank from_;
   MessageShape shape_;
-  std::int64_t unposted_;
+  std::int64_t messages_;
+  std::int64_t next_ = 0;  ///< the message to post next
   struct Posted {
     at::Tensor buffer;
     std::unique_ptr<dist::Pending> pending;

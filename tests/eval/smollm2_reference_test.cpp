@@ -1,5 +1,3 @@
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 
 #include <ATen/ATen.h>
@@ -9,18 +7,10 @@
 
 #include "src/models/quant_block.h"
 #include "src/pipeline/model_source.h"
+#include "tests/eval/smollm2.h"
 
 namespace lrq::eval {
 namespace {
-
-std::filesystem::path smollm2() {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  const std::filesystem::path root =
-      cache != nullptr ? std::filesystem::path(cache)
-                       : std::filesystem::path(home != nullptr ? home : ".") / ".cache";
-  return root / "lrq-dist/models/smollm2-135m";
-}
 
 // Expected values: Hugging Face transformers 5.23.0 in float32 on the same float16 file.
 TEST(SmolLm2ReferenceTest, LogitsAndHiddenStatesAreThoseOfHuggingFace) {
