@@ -10,16 +10,15 @@
 #include "dist/collectives.h"
 #include "io/block_state_store.h"
 #include "io/file_system.h"
-#include "io/run_manifest.h"
 #include "io/token_file.h"
 #include "io/tokenizer.h"
 #include "launch/commands.h"
+#include "launch/finished_run.h"
 #include "src/base/error.h"
 #include "src/base/process.h"
 #include "src/base/text.h"
 #include "src/eval/perplexity.h"
 #include "src/pipeline/block_method.h"
-#include "src/recipe/recipe_toml.h"
 
 namespace lrq::cli {
 namespace {
@@ -31,37 +30,6 @@ struct EvalOptions {
   std::int64_t seqlen = 2048;
   std::int64_t limit = 0;
 };
-
-/// A finished run, as evaluation needs it.
-struct FinishedRun {
-  recipe::Recipe recipe;
-  std::string model;
-  std::string fingerprint;
-  int blocks = 0;
-  at::ScalarType dtype = at::kFloat;
-};
-
-FinishedRun open_run(const io::FileSystem& files, const std::string& run) {
-  const auto manifest = io::load_manifest(files, run);
-  if (!manifest) {
-    throw DataError({.what = "the folder holds no run.json",
-                     .where = run,
-                     .fix = "name the run directory that lrq-dist calibrate wrote"});
-  }
-  if (!manifest->finished) {
-    throw DataError({.what = "the run is not finished",
-                     .where = run,
-                     .fix = "finish it: the same calibrate command with --resume"});
-  }
-  FinishedRun found;
-  found.recipe = recipe::parse_recipe(manifest->about.at("recipe_toml"), run + "/run.json",
-                                      [](const std::string&) { return std::nullopt; });
-  found.model = manifest->about.at("model_folder");
-  found.fingerprint = manifest->identity.at("model");
-  found.blocks = std::stoi(manifest->about.at("blocks"));
-  found.dtype = manifest->identity.at("dtype") == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  return found;
-}
 
 /// A text cut into windows, and what its tokens begin with.
 struct EvalText {
@@ -121,12 +89,7 @@ void check_subject(const pipeline::ModelSource& model, const std::optional<Finis
          .where = "number of ranks (mpirun -n)",
          .fix = concat("use at most ", model.blocks(), " ranks")});
   }
-  if (run && run->fingerprint != model.fingerprint()) {
-    throw DataError({.what = concat("the run was made from another model: ", run->fingerprint,
-                                    ", not ", model.fingerprint()),
-                     .where = model.folder().string(),
-                     .fix = "name the model that was calibrated with --model"});
-  }
+  if (run) check_model_of_run(*run, model);
 }
 
 std::vector<std::uint64_t> peak_memory_of_ranks(dist::Transport& transport) {
