@@ -113,6 +113,14 @@ TEST(ShippedRecipesTest, LrquantParityFollowsThePublishedCode) {
                       {"train.wave", "1"}}));
 }
 
+TEST(ShippedRecipesTest, LrquantExportHasNothingThatOtherFormatsCannotHold) {
+  EXPECT_EQ(as_map(shipped("lrquant-export")),
+            expected({{"weights.symmetric", "true"},
+                      {"weights.zero_point", "false"},
+                      {"activations.symmetric", "true"},
+                      {"smoothing.shift", "\"off\""}}));
+}
+
 TEST(ShippedRecipesTest, SchemesAddBitsAlone) {
   EXPECT_EQ(as_map(shipped("lrquant-w4a4")),
             expected({{"weights.bits", "4"}, {"activations.bits", "4"}}));
@@ -136,7 +144,7 @@ TEST(ShippedRecipesTest, EveryFileReadsBackFromItsMergedTextAndIsValidOnceBitsAr
     if (recipe.weights.bits == 0) set_field(recipe, "weights.bits=4");
     EXPECT_NO_THROW(validate(recipe)) << recipe.name;
   }
-  EXPECT_GE(count, 8);
+  EXPECT_GE(count, 9);
 }
 
 }  // namespace
