@@ -18,10 +18,14 @@ fs::path block_path(const fs::path& run, BlockIndex block) {
 fs::path statistics_path(const fs::path& run, BlockIndex block) {
   return run / "stats" / file_name(block);
 }
-std::string wave_name(const SnapshotKey& key) { return concat("wave-", padded(key.wave, 2)); }
+std::string wave_name(int wave) { return concat("wave-", padded(wave, 2)); }
 std::string step_name(const SnapshotKey& key) { return concat("step-", padded(key.step, 5)); }
 fs::path snapshot_path(const fs::path& run, const SnapshotKey& key, BlockIndex block) {
-  return run / "snapshots" / wave_name(key) / step_name(key) / file_name(block);
+  return run / "snapshots" / wave_name(key.wave) / step_name(key) / file_name(block);
+}
+fs::path candidate_path(const fs::path& run, int wave, int epoch, BlockIndex block) {
+  return run / "snapshots" / wave_name(wave) / concat("epoch-", padded(epoch, 3)) /
+         file_name(block);
 }
 
 void save(FileSystem& files, const fs::path& path, const TensorFile& content) {
@@ -66,6 +70,13 @@ void BlockStateStore::save_snapshot(const SnapshotKey& key, BlockIndex block,
 TensorFile BlockStateStore::load_snapshot(const SnapshotKey& key, BlockIndex block) const {
   return load_tensor_file(files_, snapshot_path(run_, key, block));
 }
+void BlockStateStore::save_candidate(int wave, int epoch, BlockIndex block,
+                                     const TensorFile& learnables) {
+  save(files_, candidate_path(run_, wave, epoch, block), learnables);
+}
+TensorFile BlockStateStore::load_candidate(int wave, int epoch, BlockIndex block) const {
+  return load_tensor_file(files_, candidate_path(run_, wave, epoch, block));
+}
 
 bool BlockStateStore::has_block(BlockIndex block) const {
   return whole(files_, block_path(run_, block));
@@ -78,12 +89,12 @@ bool BlockStateStore::has_snapshot(const SnapshotKey& key, BlockIndex block) con
 }
 
 void BlockStateStore::remove_snapshot(const SnapshotKey& key) {
-  files_.remove(run_ / "snapshots" / wave_name(key) / step_name(key));
+  files_.remove(run_ / "snapshots" / wave_name(key.wave) / step_name(key));
 }
 
 void BlockStateStore::remove_snapshots_through(int last_wave) {
   for (int wave = 0; wave <= last_wave; ++wave) {
-    files_.remove(run_ / "snapshots" / wave_name({wave, 0}));
+    files_.remove(run_ / "snapshots" / wave_name(wave));
   }
 }
 

@@ -17,6 +17,7 @@ struct SnapshotKey {
 /// Paths and durable files of block states, statistics and snapshots in a run directory:
 ///   blocks/block-017.safetensors   stats/block-017.safetensors
 ///   snapshots/wave-02/step-00096/block-017.safetensors
+///   snapshots/wave-02/epoch-003/block-017.safetensors  (candidates of train.keep_best)
 /// Throws DataError.  Threads: any, one per file.
 class BlockStateStore {
  public:
@@ -29,6 +30,10 @@ class BlockStateStore {
   void save_snapshot(const SnapshotKey& key, BlockIndex block, const TensorFile& state);
   [[nodiscard]] TensorFile load_snapshot(const SnapshotKey& key, BlockIndex block) const;
 
+  /// A block's learnables at the end of an epoch (1 ..) of a wave.
+  void save_candidate(int wave, int epoch, BlockIndex block, const TensorFile& learnables);
+  [[nodiscard]] TensorFile load_candidate(int wave, int epoch, BlockIndex block) const;
+
   /// True if the file is there and whole (checksum read).
   [[nodiscard]] bool has_block(BlockIndex block) const;
   [[nodiscard]] bool has_statistics(BlockIndex block) const;
@@ -36,7 +41,7 @@ class BlockStateStore {
 
   /// Remove one snapshot, of all blocks.  Newer ones may be in the making on other ranks.
   void remove_snapshot(const SnapshotKey& key);
-  /// Remove every snapshot of waves 0 .. last_wave.
+  /// Remove every snapshot and candidate of waves 0 .. last_wave.
   void remove_snapshots_through(int last_wave);
 
  private:

@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <memory>
+#include <set>
 #include <sstream>
 
 #include <CLI/CLI.hpp>
@@ -15,15 +16,25 @@
 namespace lrq::cli {
 namespace {
 
-/// The newest lines of a kind in metrics.jsonl; a torn last line is not one.
+/// The newest lines of a kind in metrics.jsonl (a torn last line is not one), and under "worse" the
+/// blocks that freezing found worse than their start.
 nlohmann::json newest_lines(const std::string& metrics) {
   nlohmann::json newest = nlohmann::json::object();
+  std::set<int> worse;
   std::istringstream lines(metrics);
   for (std::string line; std::getline(lines, line);) {
     const auto parsed = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (parsed.is_discarded() || !parsed.contains("event")) continue;
     newest[parsed["event"].get<std::string>()] = parsed;
+    if (parsed["event"] != "frozen") continue;
+    const int block = parsed.value("block", 0);
+    if (parsed.value("worse_than_start", false)) {
+      worse.insert(block);
+    } else {
+      worse.erase(block);  // frozen again after a resume
+    }
   }
+  newest["worse"] = worse;
   return newest;
 }
 
@@ -68,6 +79,11 @@ void print_status(const std::filesystem::path& run) {
     std::printf("frozen   up to block %d: propagated NLC mean %s, median %s\n",
                 frozen.value("block", 0), number(frozen["nlc"]).c_str(),
                 number(frozen["nlc_median"]).c_str());
+  }
+  if (!newest["worse"].empty()) {
+    std::string names;
+    for (const auto& block : newest["worse"]) names += concat(' ', block.get<int>());
+    std::printf("worse    than their start, by propagated median NLC: blocks%s\n", names.c_str());
   }
 }
 

@@ -49,7 +49,9 @@ Evaluator::Evaluator(dist::Transport& transport, const Subject& subject)
   const std::vector<double> costs(static_cast<std::size_t>(model_.blocks()),
                                   block_cost(model_.family()));
   const auto ranges = pipeline::partition(costs, stages_, 0.0, head_cost(model_.config()));
-  stage_.emplace(model_, ranges[static_cast<std::size_t>(rank)], subject.recipe, subject.states,
+  const auto learnables = subject.recipe != nullptr ? pipeline::finished_learnables(*subject.states)
+                                                    : pipeline::LearnablesOf();
+  stage_.emplace(model_, ranges[static_cast<std::size_t>(rank)], subject.recipe, learnables,
                  subject.compute, subject.store);
   if (rank == 0) embedding_ = model_.embedding();
   if (rank + 1 == stages_) head_ = model_.head();

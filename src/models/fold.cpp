@@ -40,9 +40,11 @@ class Folder {
     EffectiveBlock folded;
     folded.norms = std::move(norms_);
     for (const auto& [name, linear] : linears_) {
-      folded.linears[name] = {
-          quant::fake_quant_weight(weight(name), linear.transform, method_.weight).to(compute),
-          linear.bias};
+      at::Tensor quantized =
+          quant::fake_quant_weight(weight(name), linear.transform, method_.weight);
+      const at::Tensor rotation = rotation_of(learnables_, name);
+      if (rotation.defined()) quantized = quantized * rotation;
+      folded.linears[name] = {quantized.to(compute), linear.bias};
     }
     return folded;
   }
@@ -176,6 +178,14 @@ class Folder {
 };
 
 }  // namespace
+
+at::Tensor rotation_of(const NamedTensors& learnables, const std::string& linear) {
+  const at::Tensor row = find(learnables, row_rotation_name(linear));
+  if (row.defined()) return row;
+  const at::Tensor left = find(learnables, left_rotation_name(linear));
+  if (!left.defined()) return {};
+  return left.matmul(learnables.at(right_rotation_name(linear)));
+}
 
 EffectiveBlock fold(const Family& family, const NamedTensors& weights,
                     const NamedTensors& learnables, const BlockMethod& method,

@@ -1,5 +1,6 @@
 #include "src/models/learnables.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -17,6 +18,7 @@ namespace {
 constexpr std::string_view kScale = "_smooth_scale";
 constexpr std::string_view kLogScale = "_smooth_log_scale";
 constexpr std::string_view kShift = "_smooth_shift";
+constexpr std::string_view kRotation = ".rotation_";
 
 bool quantizes_anything(const BlockMethod& m) {
   return !(m.weight.identity() && m.activation.identity() && m.query.identity() &&
@@ -47,6 +49,9 @@ class Starter {
     for (const ValuePair& pair : block.value_pairs) add_value_pair(pair);
     add_query_key();
     for (const LinearSpec& linear : block.linears) add_clipping(linear);
+    for (const LinearSpec& linear : block.linears) {
+      if (method_.rotate_all || is_rotated_first(linear)) add_rotation(linear);
+    }
     return std::move(made_);
   }
 
@@ -135,6 +140,30 @@ class Starter {
     }
   }
 
+  /// The linears that the first published code gave vectors: queries, attention output and up
+  /// projection (in OPT the first of the MLP).
+  [[nodiscard]] bool is_rotated_first(const LinearSpec& linear) const {
+    const BlockSpec& block = family_.block();
+    if (linear.name == block.query || linear.input == Site::kOutIn) return true;
+    const auto up = std::find_if(block.linears.rbegin(), block.linears.rend(),
+                                 [](const LinearSpec& l) { return l.input == Site::kMlpIn; });
+    return linear.name == up->name;
+  }
+
+  void add_rotation(const LinearSpec& linear) {
+    if (method_.rotation == Rotation::kOff || method_.weight.identity()) return;
+    const at::Tensor& like = weight(linear.name);
+    if (method_.rotation == Rotation::kRow) {
+      add(row_rotation_name(linear.name), ones(like, linear.out).unsqueeze(1));
+      return;
+    }
+    const std::int64_t rank = method_.rotation_rank;
+    add(left_rotation_name(linear.name),
+        ones(like, linear.out).unsqueeze(1).expand({linear.out, rank}));
+    add(right_rotation_name(linear.name),
+        (ones(like, linear.in) / static_cast<double>(rank)).unsqueeze(0).expand({rank, linear.in}));
+  }
+
   [[nodiscard]] static at::Tensor ones(const at::Tensor& like, std::int64_t length) {
     return at::ones({length}, like.options().dtype(at::kFloat));
   }
@@ -159,11 +188,24 @@ std::string upper_clip_name(const std::string& linear) {
 std::string lower_clip_name(const std::string& linear) {
   return concat(linear, ".weight_quantizer.lowbound_factor");
 }
+std::string row_rotation_name(const std::string& linear) {
+  return concat(linear, kRotation, "row");
+}
+std::string left_rotation_name(const std::string& linear) {
+  return concat(linear, kRotation, "left");
+}
+std::string right_rotation_name(const std::string& linear) {
+  return concat(linear, kRotation, "right");
+}
 
 RateGroup rate_group(const std::string& learnable, const BlockMethod& method) {
   if (learnable.find(".weight_quantizer.") != std::string::npos) {
     const bool learns = method.clip == Clip::kLearned && !method.weight.identity();
     return learns ? RateGroup::kClipping : RateGroup::kFixed;
+  }
+  if (learnable.find(kRotation) != std::string::npos) {
+    const bool learns = method.rotation != Rotation::kOff && !method.weight.identity();
+    return learns ? RateGroup::kRotation : RateGroup::kFixed;
   }
   if (!quantizes_anything(method)) return RateGroup::kFixed;
   if (learnable.ends_with(kShift)) {
@@ -176,7 +218,8 @@ RateGroup rate_group(const std::string& learnable, const BlockMethod& method) {
 bool learns_anything(const BlockMethod& method) {
   if (!quantizes_anything(method)) return false;
   return method.scale == ScaleMode::kLearned || method.shift != ShiftMode::kOff ||
-         (method.clip == Clip::kLearned && !method.weight.identity());
+         (!method.weight.identity() &&
+          (method.clip == Clip::kLearned || method.rotation != Rotation::kOff));
 }
 
 NamedTensors initial_learnables(const Family& family, const NamedTensors& weights,

@@ -11,6 +11,9 @@ namespace lrq::models {
 [[nodiscard]] std::string shift_name(const std::string& pair);
 [[nodiscard]] std::string upper_clip_name(const std::string& linear);
 [[nodiscard]] std::string lower_clip_name(const std::string& linear);
+[[nodiscard]] std::string row_rotation_name(const std::string& linear);
+[[nodiscard]] std::string left_rotation_name(const std::string& linear);
+[[nodiscard]] std::string right_rotation_name(const std::string& linear);
 /// The q.k scale is the pair "qkt".
 inline constexpr const char* kQueryKeyPair = "qkt";
 

@@ -17,6 +17,7 @@ enum class ScaleMode { kLearned, kFixed, kOff };
 enum class ShiftMode { kLearned, kStatistic, kOff };
 enum class QkMode { kTied, kFree, kOff };
 enum class Parametrization { kLog, kAbsolute };
+enum class Rotation { kOff, kRow, kOuter };
 
 /// How one block is quantized: what a recipe says, as plain values.
 struct BlockMethod {
@@ -32,14 +33,18 @@ struct BlockMethod {
   ShiftMode shift = ShiftMode::kLearned;
   QkMode qk = QkMode::kTied;
   Parametrization parametrization = Parametrization::kLog;
+  Rotation rotation = Rotation::kOff;  ///< rotation vectors on the de-quantized weight
+  bool rotate_all = true;              ///< false: queries, attention output and up projection only
+  int rotation_rank = 1;               ///< with kOuter
 };
 
 /// Which learning rate a learnable follows; kFixed is folded but never stepped.
-enum class RateGroup { kFixed, kSmoothing, kClipping };
+enum class RateGroup { kFixed, kSmoothing, kClipping, kRotation };
 
 /// Name of the tensors of a block state:
 ///   qkv_smooth_scale, fc1_smooth_scale, out_smooth_scale, qkt_smooth_scale, *_smooth_shift,
-///   <linear>.weight_quantizer.{upbound,lowbound}_factor.
+///   <linear>.weight_quantizer.{upbound,lowbound}_factor,
+///   <linear>.rotation_row [O, 1], or <linear>.rotation_left [O, k] and rotation_right [k, I].
 /// With Parametrization::kLog a scale is stored as its logarithm, under *_smooth_log_scale.
 /// kFixed: what the method does not learn, and everything if nothing is quantized.
 [[nodiscard]] RateGroup rate_group(const std::string& learnable, const BlockMethod& method);
@@ -50,7 +55,8 @@ enum class RateGroup { kFixed, kSmoothing, kClipping };
 /// weights: the block's tensors by name within the block ("self_attn.q_proj.weight"), float32.
 /// statistics: "<site>.absmax" and "<site>.shift", [C] float32.
 /// What rate_group calls kFixed requires no gradient.  Clip factors exist where they are learned
-/// and weights are quantized; a q.k scale, which starts at ones, exists only where it is learned.
+/// and weights are quantized, and so do rotation vectors (row: 1; outer: left 1, right 1/k, so that
+/// their product is 1); a q.k scale, which starts at ones, exists only where it is learned.
 /// Under grouped queries the value scale starts from the largest statistic (and column) over the
 /// sharing heads, its shift from their mean.
 /// Throws BugError if a statistic that the method needs is missing.
@@ -64,7 +70,8 @@ void truncate_scales(NamedTensors& learnables);
 
 /// Fold the learnables into the block and fake-quantize its weights: the only folding routine,
 /// for learning (under autograd), freezing, evaluation and export alike.  Order: norm -> qkv,
-/// norm -> mlp, v -> o, q/k; then the quantizer (docs/methods.md, "Folding").
+/// norm -> mlp, v -> o, q/k; then the quantizer; then the rotation vectors, which multiply the
+/// de-quantized weight and no bias (docs/methods.md, "Folding").
 /// Folds whatever scales and shifts `learnables` hold; a tensor stays undefined where nothing is
 /// to do.  weights float32 (float64 in tests).  compute: dtype of the returned weights.
 /// Throws BugError if clipping is learned and a factor is missing.
@@ -73,10 +80,14 @@ void truncate_scales(NamedTensors& learnables);
                                   at::ScalarType compute);
 
 /// What `fold` does to each linear's weight on its way to the quantizer, by name: what
-/// quant::quantize_weight needs to give the integer codes of the same weights.
+/// quant::quantize_weight needs to give the integer codes of the same weights.  Rotation vectors
+/// come behind the quantizer: rotation_of.
 [[nodiscard]] std::map<std::string, quant::WeightTransform> weight_transforms(
     const Family& family, const NamedTensors& weights, const NamedTensors& learnables,
     const BlockMethod& method);
+
+/// The factor on a linear's de-quantized weight, [O, 1] or [O, I]; undefined if there is none.
+[[nodiscard]] at::Tensor rotation_of(const NamedTensors& learnables, const std::string& linear);
 
 /// The original block, ready to run.  Tensors are newly allocated, contiguous, in `compute`.
 [[nodiscard]] EffectiveBlock plain_block(const Family& family, const NamedTensors& weights,

@@ -64,6 +64,18 @@ models::QkMode qk_of(recipe::Qk qk) {
   return models::QkMode::kOff;
 }
 
+models::Rotation rotation_of(recipe::RotationForm form) {
+  switch (form) {
+    case recipe::RotationForm::kOff:
+      return models::Rotation::kOff;
+    case recipe::RotationForm::kRow:
+      return models::Rotation::kRow;
+    case recipe::RotationForm::kOuter:
+      return models::Rotation::kOuter;
+  }
+  return models::Rotation::kOff;
+}
+
 }  // namespace
 
 models::BlockMethod block_method(const recipe::Recipe& recipe) {
@@ -96,6 +108,9 @@ models::BlockMethod block_method(const recipe::Recipe& recipe) {
   method.parametrization = smoothing.parametrization == recipe::Parametrization::kLog
                                ? models::Parametrization::kLog
                                : models::Parametrization::kAbsolute;
+  method.rotation = rotation_of(recipe.rotation_vectors.form);
+  method.rotate_all = recipe.rotation_vectors.layers == recipe::RotationLayers::kAll;
+  method.rotation_rank = recipe.rotation_vectors.rank;
   return method;
 }
 
@@ -110,6 +125,24 @@ quant::NlcOptions nlc_options(const recipe::Recipe& recipe) {
       break;
     case recipe::NlcReduction::kFlattened:
       options.reduction = quant::NlcReduction::kFlattened;
+      break;
+  }
+  return options;
+}
+
+quant::TokenWeightOptions token_weight_options(const recipe::Recipe& recipe) {
+  const auto& loss = recipe.loss;
+  quant::TokenWeightOptions options{.by_energy = loss.mse_scale == recipe::MseScale::kTokenEnergy,
+                                    .massive_above = loss.massive_above};
+  switch (loss.massive_tokens) {
+    case recipe::MassiveTokens::kKeep:
+      options.massive = quant::MassiveTokens::kKeep;
+      break;
+    case recipe::MassiveTokens::kDownweight:
+      options.massive = quant::MassiveTokens::kDownweight;
+      break;
+    case recipe::MassiveTokens::kDrop:
+      options.massive = quant::MassiveTokens::kDrop;
       break;
   }
   return options;

@@ -14,6 +14,9 @@ namespace lrq::pipeline {
 /// The recipe's NLC options in the terms of src/quant.
 [[nodiscard]] quant::NlcOptions nlc_options(const recipe::Recipe& recipe);
 
+/// How the recipe weighs tokens in the squared error.
+[[nodiscard]] quant::TokenWeightOptions token_weight_options(const recipe::Recipe& recipe);
+
 /// The dtype of every tensor between two blocks (train.store; by default the compute dtype).
 [[nodiscard]] at::ScalarType store_dtype(const recipe::Recipe& recipe, at::ScalarType compute);
 

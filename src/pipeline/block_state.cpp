@@ -3,6 +3,11 @@
 #include "src/base/text.h"
 
 namespace lrq::pipeline {
+namespace {
+
+constexpr const char* kKept = "kept";
+
+}  // namespace
 
 io::TensorFile finished_block(BlockIndex block, const recipe::Recipe& recipe,
                               const models::NamedTensors& learnables) {
@@ -12,6 +17,18 @@ io::TensorFile finished_block(BlockIndex block, const recipe::Recipe& recipe,
     file.metadata.emplace("recipe." + field, value);
   }
   return file;
+}
+
+io::TensorFile kept_block(BlockIndex block, const recipe::Recipe& recipe,
+                          const models::NamedTensors& learnables, const std::string& kept) {
+  io::TensorFile file = finished_block(block, recipe, learnables);
+  file.metadata.emplace(kKept, kept);
+  return file;
+}
+
+std::string kept_in(const io::TensorFile& block) {
+  const auto found = block.metadata.find(kKept);
+  return found == block.metadata.end() ? std::string() : found->second;
 }
 
 io::TensorFile snapshot_of(BlockIndex block, const io::SnapshotKey& key,

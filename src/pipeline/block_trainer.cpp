@@ -12,7 +12,6 @@
 #include "src/base/text.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/masked.h"
-#include "src/quant/loss.h"
 
 namespace lrq::pipeline {
 namespace {
@@ -28,21 +27,16 @@ BlockTrainer::BlockTrainer(const models::Family& family, models::NamedTensors we
       settings_(std::move(settings)),
       method_(block_method(settings_.recipe)),
       sites_(models::quantizing_sites(method_)),
+      objective_(family_, weights_, settings_.recipe, settings_.compute),
       best_loss_(std::numeric_limits<double>::infinity()) {
-  const auto& train = settings_.recipe.train;
-  const auto& loss = settings_.recipe.loss;
-  if (loss.mse_r > 0.0 || loss.nlc_r > 0.0) {
-    original_ = models::plain_block(family_, weights_, settings_.compute);
-  }
   const auto options = weights_.begin()->second.options().dtype(at::kFloat).requires_grad(false);
   std::vector<at::Tensor> values;
   std::vector<at::Tensor> rates;
   for (const auto& [name, tensor] : learnables) {
     const models::RateGroup group = models::rate_group(name, method_);
     if (group == models::RateGroup::kFixed) continue;
-    const double rate = group == models::RateGroup::kSmoothing ? train.let_lr : train.lwc_lr;
     values.push_back(tensor.detach().to(options).reshape({-1}));
-    rates.push_back(at::full({tensor.numel()}, rate, options));
+    rates.push_back(at::full({tensor.numel()}, rate(group), options));
   }
   flat_ = values.empty() ? at::empty({0}, options) : at::cat(values);
   std::int64_t offset = 0;
@@ -57,10 +51,27 @@ BlockTrainer::BlockTrainer(const models::Family& family, models::NamedTensors we
     leaves_.push_back(leaf);
     learnables_.emplace(name, leaf);
   }
-  if (!leaves_.empty()) optimizer_.emplace(flat_, at::cat(rates), train.wd);
+  if (!leaves_.empty()) optimizer_.emplace(flat_, at::cat(rates), settings_.recipe.train.wd);
   sums_ = at::zeros({4}, options.dtype(at::kDouble));
   counters_ = at::zeros({3}, options.dtype(at::kLong));
   best_ = flat_.clone();
+  epochs_ = at::empty({0, flat_.numel()}, options);
+}
+
+double BlockTrainer::rate(models::RateGroup group) const {
+  const auto& train = settings_.recipe.train;
+  const double rotation = settings_.recipe.rotation_vectors.lr;
+  switch (group) {
+    case models::RateGroup::kFixed:
+      return 0.0;
+    case models::RateGroup::kSmoothing:
+      return train.let_lr;
+    case models::RateGroup::kClipping:
+      return train.lwc_lr;
+    case models::RateGroup::kRotation:
+      return rotation > 0.0 ? rotation : train.let_lr;
+  }
+  return 0.0;
 }
 
 models::EffectiveBlock BlockTrainer::fold_now() {
@@ -72,53 +83,37 @@ at::Tensor BlockTrainer::forward(const models::EffectiveBlock& block, const at::
   return family_.forward(block, input, sites_);
 }
 
-std::pair<at::Tensor, at::Tensor> BlockTrainer::losses(const at::Tensor& output,
-                                                       const at::Tensor& target,
-                                                       const at::Tensor& input) {
-  const auto& weight = settings_.recipe.loss;
-  const auto nlc = nlc_options(settings_.recipe);
-  // A term without weight is measured for the log, and takes no part in the backward pass.
-  const auto measured = [&](double share, const auto& loss) {
-    const c10::AutoGradMode grad(share > 0.0 && c10::GradMode::is_enabled());
-    return loss();
-  };
-  const at::Tensor mse_p = measured(weight.mse_p, [&] { return quant::mse_loss(output, target); });
-  const at::Tensor nlc_p =
-      measured(weight.nlc_p, [&] { return quant::nlc_loss(output, target, nlc); });
-  at::Tensor loss = at::zeros_like(mse_p);
-  if (weight.mse_p > 0.0) loss = loss + mse_p * weight.mse_p;
-  if (weight.nlc_p > 0.0) loss = loss + nlc_p * weight.nlc_p;
-  if (original_) {
-    at::Tensor homologous;
-    {
-      const c10::NoGradGuard no_grad;
-      homologous = family_.forward(*original_, input, models::plain_sites());
-    }
-    if (weight.mse_r > 0.0) loss = loss + quant::mse_loss(output, homologous) * weight.mse_r;
-    if (weight.nlc_r > 0.0) loss = loss + quant::nlc_loss(output, homologous, nlc) * weight.nlc_r;
-  }
-  const at::Tensor values = at::stack({loss.detach(), mse_p.detach(), nlc_p.detach()});
-  return {loss, values.to(at::kDouble)};
+BlockTrainer::Batch BlockTrainer::Batch::part(std::size_t first, std::size_t count) const {
+  return {.inputs = inputs.subspan(first, count),
+          .targets = targets.subspan(first, count),
+          .outputs = outputs.subspan(first, count),
+          .terms = terms.subspan(first, count)};
+}
+
+void BlockTrainer::measure(const models::EffectiveBlock& block, const Batch& sample) {
+  const at::Tensor output = forward(block, sample.inputs.front());
+  sample.terms.front() = objective_.measure(output, sample.targets.front(), sample.inputs.front());
+  sample.outputs.front() = output.detach().to(settings_.store);
 }
 
 BlockTrainer::SampleLoss BlockTrainer::learn_samples(const models::EffectiveBlock& block,
-                                                     std::span<const at::Tensor> inputs,
-                                                     std::span<const at::Tensor> targets,
-                                                     std::span<at::Tensor> outputs, bool last) {
-  if (inputs.size() > 1) {
+                                                     const Batch& batch, const at::Tensor& averages,
+                                                     bool last) {
+  if (batch.inputs.size() > 1) {
     // Halves first, so that a replica with 1/R of the samples owns one subtree.
-    const std::size_t half = (inputs.size() + 1) / 2;
-    SampleLoss left =
-        learn_samples(block, inputs.first(half), targets.first(half), outputs.first(half), false);
-    const SampleLoss right = learn_samples(block, inputs.subspan(half), targets.subspan(half),
-                                           outputs.subspan(half), last);
+    const std::size_t half = (batch.inputs.size() + 1) / 2;
+    SampleLoss left = learn_samples(block, batch.part(0, half), averages, false);
+    const SampleLoss right =
+        learn_samples(block, batch.part(half, batch.inputs.size() - half), averages, last);
     left.values = left.values + right.values;
     if (left.gradient.defined()) left.gradient = left.gradient + right.gradient;
     return left;
   }
-  const at::Tensor output = forward(block, inputs.front());
-  const auto [loss, values] = losses(output, targets.front(), inputs.front());
-  outputs.front() = output.detach().to(settings_.store);
+  if (!averages.defined()) measure(block, batch);
+  // Taken out of the batch, so that this sample's graph goes when its gradient is known.
+  const BlockObjective::Terms terms = std::move(batch.terms.front());
+  const at::Tensor loss = BlockObjective::combine(terms, averages);
+  const at::Tensor values = at::cat({loss.detach().to(at::kDouble).reshape({1}), terms.measured});
   if (leaves_.empty() || stopped_) return {.values = values, .gradient = {}};
   // The folded weights serve every sample of the micro-batch; their graph goes with the last one.
   const auto gradients = torch::autograd::grad({loss}, leaves_, {}, /*retain_graph=*/!last,
@@ -132,7 +127,7 @@ BlockTrainer::SampleLoss BlockTrainer::learn_samples(const models::EffectiveBloc
   return {.values = values, .gradient = at::cat(parts)};
 }
 
-void BlockTrainer::apply(const SampleLoss& sum, std::int64_t samples) {
+void BlockTrainer::apply(const SampleLoss& sum, const at::Tensor& averages, std::int64_t samples) {
   const c10::NoGradGuard no_grad;
   const at::Tensor values = sum.values / static_cast<double>(samples);
   at::Tensor finite = (values[0] - values[0]).eq(0);  // infinity - infinity is NaN
@@ -140,6 +135,9 @@ void BlockTrainer::apply(const SampleLoss& sum, std::int64_t samples) {
     // A finite loss can have a gradient that is not; it would poison the moments for good.
     const at::Tensor total = sum.gradient.sum();
     finite = finite.bitwise_and((total - total).eq(0));
+  }
+  if (averages.defined()) {
+    objective_.averages().copy_(select(finite, averages, objective_.averages()));
   }
   const at::Tensor counted = at::cat({values, at::ones({1}, values.options())});
   sums_.add_(select(finite, counted, at::zeros_like(counted)));
@@ -164,7 +162,13 @@ std::vector<at::Tensor> BlockTrainer::step(std::span<const at::Tensor> inputs,
   {
     const c10::AutoGradMode grad(!leaves_.empty() && !stopped_);
     const models::EffectiveBlock block = fold_now();
-    apply(learn_samples(block, inputs, targets, outputs, true),
+    std::vector<BlockObjective::Terms> terms(inputs.size());
+    const Batch batch{.inputs = inputs, .targets = targets, .outputs = outputs, .terms = terms};
+    if (objective_.balances()) {
+      for (std::size_t i = 0; i < inputs.size(); ++i) measure(block, batch.part(i, 1));
+    }
+    const at::Tensor averages = objective_.averages_after(terms);
+    apply(learn_samples(block, batch, averages, true), averages,
           static_cast<std::int64_t>(inputs.size()));
   }
   ++steps_done_;
@@ -209,15 +213,32 @@ LossSummary BlockTrainer::end_epoch(BlockIndex block) {
     stopped_ = true;
   }
   summary.stopped = stopped_;
+  if (settings_.recipe.train.keep_best) epochs_ = at::cat({epochs_, flat_.unsqueeze(0)});
   sums_.zero_();
   // Steps masked in a row go on counting over the boundary between two epochs.
   counters_.copy_(at::stack({at::zeros_like(counters_[0]), counters_[1], counters_[1]}));
   return summary;
 }
 
-models::NamedTensors BlockTrainer::learnables() const {
+models::NamedTensors BlockTrainer::learnables() const { return named(flat_); }
+
+std::vector<models::NamedTensors> BlockTrainer::learnables_by_epoch() const {
+  std::vector<models::NamedTensors> epochs;
+  for (std::int64_t i = 0; i < epochs_.size(0); ++i) epochs.push_back(named(epochs_[i]));
+  return epochs;
+}
+
+models::NamedTensors BlockTrainer::named(const at::Tensor& flat) const {
   models::NamedTensors copies;
-  for (const auto& [name, tensor] : learnables_) copies.emplace(name, tensor.detach().clone());
+  std::int64_t offset = 0;  // leaves lie in flat_ in the order of their names
+  for (const auto& [name, tensor] : learnables_) {
+    if (!tensor.requires_grad()) {
+      copies.emplace(name, tensor.clone());
+      continue;
+    }
+    copies.emplace(name, flat.narrow(0, offset, tensor.numel()).view(tensor.sizes()).clone());
+    offset += tensor.numel();
+  }
   return copies;
 }
 
@@ -232,6 +253,8 @@ models::NamedTensors BlockTrainer::state() const {
   state.emplace("loss.sums", sums_.clone());
   state.emplace("loss.counters", counters_.clone());
   state.emplace("best.parameters", best_.clone());
+  if (objective_.balances()) state.emplace("loss.averages", objective_.averages().clone());
+  if (settings_.recipe.train.keep_best) state.emplace("epochs", epochs_.clone());
   state.emplace("best.loss", at::full({}, best_loss_, sums_.options()));
   state.emplace("progress", at::stack({at::full({}, stopped_ ? 1 : 0, counters_.options()),
                                        at::full({}, steps_done_, counters_.options())}));
@@ -247,6 +270,8 @@ void BlockTrainer::restore(const models::NamedTensors& state) {
   sums_.copy_(state.at("loss.sums"));
   counters_.copy_(state.at("loss.counters"));
   best_.copy_(state.at("best.parameters"));
+  if (objective_.balances()) objective_.averages().copy_(state.at("loss.averages"));
+  if (settings_.recipe.train.keep_best) epochs_ = state.at("epochs").to(flat_.options());
   best_loss_ = state.at("best.loss").item<double>();
   stopped_ = state.at("progress")[0].item<std::int64_t>() != 0;
   steps_done_ = state.at("progress")[1].item<std::int64_t>();

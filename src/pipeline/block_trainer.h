@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -10,6 +9,7 @@
 
 #include "src/models/quant_block.h"
 #include "src/pipeline/adamw.h"
+#include "src/pipeline/block_objective.h"
 #include "src/recipe/recipe.h"
 
 namespace lrq::pipeline {
@@ -33,10 +33,8 @@ struct LossSummary {
 };
 
 /// Learn the parameters of one block from its inputs and targets, one micro-batch at a time.
-///   L = mean over the micro-batch of  mse_p MSE(P,O) + nlc_p NLC(P,O) + mse_r MSE(R,O) + nlc_r
-///   NLC(R,O) O the quantized block's output, P the full-precision chain's, R the original block on
-///   O's input
-/// Source: LRQuant section 5; docs/methods.md, "Loss".
+///   L = mean over the micro-batch of the samples' objectives (block_objective.h)
+/// Source: LRQuant section 7; docs/methods.md, "Loss".
 /// Differs: every sample has its own logarithm (the published code takes one over a batch; equal at
 /// B = 1), and the micro-batch gradient is the sum of the per-sample gradients of the learnables in
 /// a fixed binary tree, divided by B, so that replicas can share the work without changing a bit.
@@ -63,6 +61,8 @@ class BlockTrainer {
 
   /// All learnables, detached, by name.
   [[nodiscard]] models::NamedTensors learnables() const;
+  /// The learnables at the end of each epoch so far, kept where the recipe says train.keep_best.
+  [[nodiscard]] std::vector<models::NamedTensors> learnables_by_epoch() const;
 
   /// Everything that the next step reads, by name, and back: the content of a snapshot.
   [[nodiscard]] models::NamedTensors state() const;
@@ -75,21 +75,28 @@ class BlockTrainer {
   };
   [[nodiscard]] models::EffectiveBlock fold_now();
   [[nodiscard]] at::Tensor forward(const models::EffectiveBlock& block, const at::Tensor& input);
-  [[nodiscard]] std::pair<at::Tensor, at::Tensor> losses(const at::Tensor& output,
-                                                         const at::Tensor& target,
-                                                         const at::Tensor& input);
-  SampleLoss learn_samples(const models::EffectiveBlock& block, std::span<const at::Tensor> inputs,
-                           std::span<const at::Tensor> targets, std::span<at::Tensor> outputs,
-                           bool last);
-  void apply(const SampleLoss& sum, std::int64_t samples);
+  /// The samples of a step and what comes of them; parts of it go down the tree.
+  struct Batch {
+    std::span<const at::Tensor> inputs;
+    std::span<const at::Tensor> targets;
+    std::span<at::Tensor> outputs;
+    std::span<BlockObjective::Terms> terms;
+    [[nodiscard]] Batch part(std::size_t first, std::size_t count) const;
+  };
+  void measure(const models::EffectiveBlock& block, const Batch& sample);
+  SampleLoss learn_samples(const models::EffectiveBlock& block, const Batch& batch,
+                           const at::Tensor& averages, bool last);
+  [[nodiscard]] double rate(models::RateGroup group) const;
+  void apply(const SampleLoss& sum, const at::Tensor& averages, std::int64_t samples);
   [[nodiscard]] double rate_factor() const;
+  [[nodiscard]] models::NamedTensors named(const at::Tensor& flat) const;
 
   const models::Family& family_;  // Owns: borrowed from the run's ModelSource
   models::NamedTensors weights_;
   TrainSettings settings_;
   models::BlockMethod method_;
   models::SiteFunction sites_;
-  std::optional<models::EffectiveBlock> original_;  // only for the homologous terms
+  BlockObjective objective_;
 
   models::NamedTensors learnables_;  // leaves are views of flat_; fixed ones are not
   std::vector<at::Tensor> leaves_;
@@ -99,6 +106,7 @@ class BlockTrainer {
   at::Tensor sums_;      // [4] float64: loss, mse, nlc, finite steps since the last summary
   at::Tensor counters_;  // [3] int64: masked, masked in a row, longest row since the last summary
   at::Tensor best_;      // flat_ of the epoch with the lowest mean loss
+  at::Tensor epochs_;    // [epochs done, flat_], with train.keep_best
   double best_loss_;
   bool stopped_ = false;
   std::int64_t steps_done_ = 0;

@@ -13,7 +13,7 @@
 #include "src/base/text.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/forward_pass.h"
-#include "src/pipeline/frozen_stage.h"
+#include "src/pipeline/keep_best.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/wave_learning.h"
@@ -29,8 +29,9 @@ at::Tensor unmeasured(const RunContext& context, BlockRange blocks) {
                   at::TensorOptions().dtype(at::kDouble).device(at::kCPU));
 }
 
-void log_losses(const RunContext& context, int wave, BlockRange blocks,
-                const std::vector<at::Tensor>& from_ranks) {
+/// Means and medians over the samples, from what each rank has measured.
+std::vector<PropagatedLoss> summarised(const RunContext& context, BlockRange blocks,
+                                       const std::vector<at::Tensor>& from_ranks) {
   at::Tensor all = unmeasured(context, blocks);
   for (const at::Tensor& losses : from_ranks) {
     all =
@@ -38,27 +39,27 @@ void log_losses(const RunContext& context, int wave, BlockRange blocks,
   }
   const at::Tensor mean = all.mean({1});
   const at::Tensor median = std::get<0>(all.median(1));
-  std::vector<FrozenBlock> frozen;
+  std::vector<PropagatedLoss> summary;
   for (int i = 0; i < blocks.size(); ++i) {
-    frozen.push_back({.block = BlockIndex{blocks.first + i},
-                      .mse_mean = mean[i][0].item<double>(),
-                      .mse_median = median[i][0].item<double>(),
-                      .nlc_mean = mean[i][1].item<double>(),
-                      .nlc_median = median[i][1].item<double>()});
+    summary.push_back({.block = BlockIndex{blocks.first + i},
+                       .mse_mean = mean[i][0].item<double>(),
+                       .mse_median = median[i][0].item<double>(),
+                       .nlc_mean = mean[i][1].item<double>(),
+                       .nlc_median = median[i][1].item<double>()});
   }
-  context.log.frozen(wave, frozen);
+  return summary;
 }
 
 /// This rank's part of the pass: its frozen blocks, their targets, and where samples come from and
 /// go.
 class FreezingStage {
  public:
-  FreezingStage(const RunContext& context, BlockRange wave, BlockRange mine)
+  FreezingStage(const RunContext& context, BlockRange wave, BlockRange mine,
+                const LearnablesOf& learnables_of)
       : context_(context),
         wave_(wave),
         mine_(mine),
-        stage_(context.model, mine, &context.recipe, &context.states, context.compute,
-               context.store),
+        stage_(context.model, mine, &context.recipe, learnables_of, context.compute, context.store),
         losses_(unmeasured(context, wave)) {
     for (int block = mine.first; block < mine.last; ++block) {
       targets_.push_back(context.activations.open(
@@ -108,7 +109,9 @@ class FreezingStage {
 
 }  // namespace
 
-void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool next_inputs) {
+std::vector<PropagatedLoss> propagate_wave(const RunContext& context, BlockRange blocks,
+                                           const LearnablesOf& learnables_of,
+                                           StoreOutputs store_outputs) {
   const c10::NoGradGuard no_grad;
   const int stages = std::min(context.ranks(), blocks.size());
   const ForwardShape shape{.ranks = context.ranks(),
@@ -118,11 +121,11 @@ void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool ne
                            .samples = context.samples};
   const Plan plan = plan_forward(shape);
   simulate(plan);
-  context.log.phase("freeze",
-                    concat("wave=", wave, " blocks=", blocks.first, "-", blocks.last - 1));
   const io::Boundary output{io::Chain::kQuantized, BoundaryIndex{blocks.last}};
-  if (context.rank() == 0) context.activations.remove(output);
-  dist::barrier(context.transport, "old shards removed");
+  if (store_outputs == StoreOutputs::kYes) {
+    if (context.rank() == 0) context.activations.remove(output);
+    dist::barrier(context.transport, "old shards removed");
+  }
 
   at::Tensor losses = unmeasured(context, blocks);
   const auto rank = static_cast<std::size_t>(context.rank());
@@ -131,9 +134,9 @@ void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool ne
     BlockRange mine = partition(std::vector<double>(static_cast<std::size_t>(blocks.size()), 1.0),
                                 stages)[rank % static_cast<std::size_t>(stages)];
     mine = {mine.first + blocks.first, mine.last + blocks.first};
-    stage.emplace(context, blocks, mine);
+    stage.emplace(context, blocks, mine, learnables_of);
     const SampleRange samples = samples_of_replica(shape, context.rank() / stages);
-    if (next_inputs && plan.next[rank] < 0) {
+    if (store_outputs == StoreOutputs::kYes && plan.next[rank] < 0) {
       stage->store_outputs(output, samples.last - samples.first);
     }
   }
@@ -146,8 +149,24 @@ void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool ne
     stage->seal();
     losses = stage->losses();
   }
-  const auto gathered = dist::gather(context.transport, losses, Rank{0}, "losses of frozen blocks");
-  if (context.rank() == 0) log_losses(context, wave, blocks, gathered);
+  const auto gathered = dist::gather(context.transport, losses, Rank{0}, "propagated losses");
+  if (context.rank() != 0) return {};
+  return summarised(context, blocks, gathered);
+}
+
+void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool next_inputs) {
+  context.log.phase("freeze",
+                    concat("wave=", wave, " blocks=", blocks.first, "-", blocks.last - 1));
+  std::vector<PropagatedLoss> start;
+  if (learns(context.recipe)) {
+    const auto from_start =
+        start_learnables(context.model.family(), context.states, context.recipe);
+    start = propagate_wave(context, blocks, from_start, StoreOutputs::kNo);
+    if (context.recipe.train.keep_best) keep_best(context, wave, blocks, start);
+  }
+  const auto losses = propagate_wave(context, blocks, finished_learnables(context.states),
+                                     next_inputs ? StoreOutputs::kYes : StoreOutputs::kNo);
+  if (context.rank() == 0) context.log.frozen(wave, losses, start);
   dist::barrier(context.transport, "inputs of the next wave sealed");
 }
 

@@ -7,8 +7,23 @@
 
 namespace lrq::pipeline {
 
+LearnablesOf finished_learnables(const io::BlockStateStore& states) {
+  return [&states](BlockIndex block, const models::NamedTensors&) {
+    return states.load_block(block).tensors;
+  };
+}
+
+LearnablesOf start_learnables(const models::Family& family, const io::BlockStateStore& states,
+                              const recipe::Recipe& recipe) {
+  return [&family, &states, method = block_method(recipe)](BlockIndex block,
+                                                           const models::NamedTensors& weights) {
+    return models::initial_learnables(family, weights, states.load_statistics(block).tensors,
+                                      method);
+  };
+}
+
 FrozenStage::FrozenStage(const ModelSource& model, BlockRange range, const recipe::Recipe* recipe,
-                         const io::BlockStateStore* states, at::ScalarType compute,
+                         const LearnablesOf& learnables_of, at::ScalarType compute,
                          at::ScalarType store)
     : family_(model.family()), store_(store) {
   const c10::NoGradGuard no_grad;
@@ -21,7 +36,7 @@ FrozenStage::FrozenStage(const ModelSource& model, BlockRange range, const recip
       blocks_.push_back(models::plain_block(family_, weights, compute));
       continue;
     }
-    models::NamedTensors learnables = states->load_block(block).tensors;
+    models::NamedTensors learnables = learnables_of(block, weights);
     models::truncate_scales(learnables);
     blocks_.push_back(models::fold(family_, weights, learnables, block_method(*recipe), compute));
   }

@@ -97,21 +97,39 @@ void RunLog::epoch(int wave, std::int64_t epoch, std::int64_t epochs,
   }
 }
 
-void RunLog::frozen(int wave, const std::vector<FrozenBlock>& blocks) {
+void RunLog::frozen(int wave, const std::vector<PropagatedLoss>& blocks,
+                    const std::vector<PropagatedLoss>& start) {
   if (!speaks_) return;
-  for (const FrozenBlock& entry : blocks) {
-    write_line(ordered_json{{"event", "frozen"},
-                            {"wave", wave},
-                            {"block", entry.block.value},
-                            {"mse", entry.mse_mean},
-                            {"mse_median", entry.mse_median},
-                            {"nlc", entry.nlc_mean},
-                            {"nlc_median", entry.nlc_median}}
-                   .dump());
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const PropagatedLoss& entry = blocks[i];
+    ordered_json line{{"event", "frozen"},
+                      {"wave", wave},
+                      {"block", entry.block.value},
+                      {"mse", entry.mse_mean},
+                      {"mse_median", entry.mse_median},
+                      {"nlc", entry.nlc_mean},
+                      {"nlc_median", entry.nlc_median}};
+    std::string of_start;
+    bool worse = false;
+    if (!start.empty()) {
+      line["start_mse_median"] = start[i].mse_median;
+      line["start_nlc_median"] = start[i].nlc_median;
+      // Written so that a loss that is not finite counts as worse.
+      worse = !(entry.nlc_median <= start[i].nlc_median);
+      line["worse_than_start"] = worse;
+      of_start = concat(" start_median=", start[i].nlc_median);
+    }
+    write_line(line.dump());
     if (!terminal_) {
       log_event(LogLevel::kInfo, "frozen",
                 concat("wave=", wave, " block=", entry.block, " propagated_nlc=", entry.nlc_mean,
-                       " median=", entry.nlc_median, " propagated_mse=", entry.mse_mean));
+                       " median=", entry.nlc_median, of_start, " propagated_mse=", entry.mse_mean));
+    }
+    if (worse) {
+      if (terminal_) show_progress("");
+      log_event(LogLevel::kWarning, "worse_than_start",
+                concat("wave=", wave, " block=", entry.block, " nlc_median=", entry.nlc_median,
+                       of_start));
     }
   }
 }

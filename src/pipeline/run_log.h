@@ -9,6 +9,7 @@
 #include "src/base/ids.h"
 #include "src/base/process.h"
 #include "src/pipeline/block_trainer.h"
+#include "src/pipeline/propagated_loss.h"
 
 namespace lrq::pipeline {
 
@@ -17,15 +18,6 @@ struct BlockEpoch {
   BlockIndex block;
   LossSummary losses;
   double seconds = 0.0;  ///< computing on this block
-};
-
-/// What one frozen block's propagated output is off by, over the samples.
-struct FrozenBlock {
-  BlockIndex block;
-  double mse_mean = 0.0;
-  double mse_median = 0.0;
-  double nlc_mean = 0.0;
-  double nlc_median = 0.0;
 };
 
 /// Tell what a run does: lines of metrics.jsonl, one event line on stderr for each, and on a
@@ -42,7 +34,9 @@ class RunLog {
   /// steps_done: block steps of all blocks since the last call; fewer than an epoch behind a cut.
   void epoch(int wave, std::int64_t epoch, std::int64_t epochs,
              const std::vector<BlockEpoch>& blocks, std::int64_t steps_done);
-  void frozen(int wave, const std::vector<FrozenBlock>& blocks);
+  /// start: of the wave's start, or empty where nothing was learned.
+  void frozen(int wave, const std::vector<PropagatedLoss>& blocks,
+              const std::vector<PropagatedLoss>& start);
   void waited(int wave, const std::vector<double>& seconds_waited, double seconds);
   void finish();
 

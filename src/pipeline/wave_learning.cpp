@@ -98,6 +98,12 @@ class LearningStage {
     if (outbound_) outbound_->flush();
     for (auto& pending : reports_in_flight_) pending->wait();
     for (const LearningBlock& block : blocks_) {
+      // Candidates first: a finished block means that they are there.
+      int epoch = 0;
+      for (const auto& candidate : block.trainer->learnables_by_epoch()) {
+        context_.states.save_candidate(task_.wave, ++epoch, block.index,
+                                       finished_block(block.index, context_.recipe, candidate));
+      }
       context_.states.save_block(
           block.index, finished_block(block.index, context_.recipe, block.trainer->learnables()));
     }

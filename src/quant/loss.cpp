@@ -1,5 +1,8 @@
 #include "src/quant/loss.h"
 
+#include <optional>
+#include <tuple>
+
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -14,6 +17,7 @@ using torch::autograd::variable_list;
 
 constexpr double kSmallestNorm = 1e-8;
 constexpr double kCosineFloor = 1e-6;
+constexpr double kSmallestEnergy = 1e-12;
 
 void check(const Tensor& q, const Tensor& f) {
   expect(q.dim() == 3 && q.numel() > 0, "a block's output is [B, T, C] and not empty");
@@ -49,17 +53,19 @@ struct RowCosine : torch::autograd::Function<RowCosine> {
   }
 };
 
-// at::mse_loss, whose way back does not run on the meta device, with the difference kept.
+// at::mse_loss, whose way back does not run on the meta device, with the weighted difference kept.
 struct SquaredError : torch::autograd::Function<SquaredError> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& f) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& q, const Tensor& f,
+                        const std::optional<Tensor>& weights) {
     const Tensor difference = q - f;
-    ctx->save_for_backward({difference});
-    return (difference * difference).mean();
+    const Tensor weighted = weights ? difference * *weights : difference;
+    ctx->save_for_backward({weighted});
+    return (difference * weighted).mean();
   }
   static variable_list backward(AutogradContext* ctx, variable_list grad_out) {
-    const Tensor difference = ctx->get_saved_variables()[0];
-    const double share = 2.0 / static_cast<double>(difference.numel());
-    return {difference * (grad_out[0] * share), Tensor()};
+    const Tensor weighted = ctx->get_saved_variables()[0];
+    const double share = 2.0 / static_cast<double>(weighted.numel());
+    return {weighted * (grad_out[0] * share), Tensor(), Tensor()};
   }
 };
 
@@ -85,10 +91,29 @@ Tensor nlc_loss(const Tensor& q, const Tensor& f, const NlcOptions& options) {
   return negative_log(cosine.mean(), options);
 }
 
-Tensor mse_loss(const Tensor& q, const Tensor& f) {
+Tensor token_weights(const Tensor& f, const TokenWeightOptions& options) {
+  if (!options.by_energy && options.massive == MassiveTokens::kKeep) return {};
+  const Tensor energy = f.detach().to(loss_dtype(f, f)).square().mean(-1, /*keepdim=*/true);
+  const Tensor ones = at::ones_like(energy);
+  Tensor weights = options.by_energy ? energy.clamp_min(kSmallestEnergy).reciprocal() : ones;
+  if (options.massive == MassiveTokens::kKeep) return weights;
+  const Tensor median = std::get<0>(energy.sqrt().median(1, /*keepdim=*/true));
+  const Tensor bound = (median * options.massive_above).square();
+  const Tensor massive = energy > bound;
+  if (options.massive == MassiveTokens::kDownweight) {
+    return at::where(massive, weights * (bound / energy), weights);
+  }
+  const Tensor kept = at::where(massive, at::zeros_like(ones), ones);
+  // The median is not massive, so one token at least is kept.
+  return weights * kept / kept.mean(1, /*keepdim=*/true);
+}
+
+Tensor mse_loss(const Tensor& q, const Tensor& f, const Tensor& weights) {
   check(q, f);
   const at::ScalarType dtype = loss_dtype(q, f);
-  return SquaredError::apply(q.to(dtype), f.detach().to(dtype));
+  return SquaredError::apply(
+      q.to(dtype), f.detach().to(dtype),
+      weights.defined() ? std::optional<Tensor>(weights.to(dtype)) : std::nullopt);
 }
 
 }  // namespace lrq::quant

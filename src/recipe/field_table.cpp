@@ -20,6 +20,11 @@ constexpr auto words(Scale) { return std::array{"learned", "fixed", "off"}; }
 constexpr auto words(Shift) { return std::array{"learned", "statistic", "off"}; }
 constexpr auto words(Qk) { return std::array{"tied", "free", "off"}; }
 constexpr auto words(Parametrization) { return std::array{"log", "absolute"}; }
+constexpr auto words(RotationForm) { return std::array{"off", "row", "outer"}; }
+constexpr auto words(RotationLayers) { return std::array{"all", "q,o,up"}; }
+constexpr auto words(Balance) { return std::array{"sum", "ema"}; }
+constexpr auto words(MseScale) { return std::array{"plain", "token_energy"}; }
+constexpr auto words(MassiveTokens) { return std::array{"keep", "downweight", "drop"}; }
 constexpr auto words(NlcReduction) {
   return std::array{"token_mean_then_log", "token_log_then_mean", "flattened"};
 }
@@ -126,6 +131,7 @@ std::vector<Field> make_table() {
   using W = R::Weights;
   using A = R::Activations;
   using S = R::Smoothing;
+  using V = R::RotationVectors;
   using L = R::Loss;
   using T = R::Train;
   return {
@@ -150,10 +156,18 @@ std::vector<Field> make_table() {
       field("smoothing.shift", &R::smoothing, &S::shift),
       field("smoothing.qk", &R::smoothing, &S::qk),
       field("smoothing.parametrization", &R::smoothing, &S::parametrization),
+      field("rotation_vectors.form", &R::rotation_vectors, &V::form),
+      field("rotation_vectors.layers", &R::rotation_vectors, &V::layers),
+      field("rotation_vectors.rank", &R::rotation_vectors, &V::rank),
+      field("rotation_vectors.lr", &R::rotation_vectors, &V::lr),
       field("loss.mse_p", &R::loss, &L::mse_p),
       field("loss.nlc_p", &R::loss, &L::nlc_p),
       field("loss.mse_r", &R::loss, &L::mse_r),
       field("loss.nlc_r", &R::loss, &L::nlc_r),
+      field("loss.balance", &R::loss, &L::balance),
+      field("loss.mse_scale", &R::loss, &L::mse_scale),
+      field("loss.massive_tokens", &R::loss, &L::massive_tokens),
+      field("loss.massive_above", &R::loss, &L::massive_above),
       field("loss.nlc_reduction", &R::loss, &L::nlc_reduction),
       field("loss.nlc_abs", &R::loss, &L::nlc_abs),
       field("train.epochs", &R::train, &T::epochs),
@@ -166,6 +180,7 @@ std::vector<Field> make_table() {
       field("train.emit", &R::train, &T::emit),
       field("train.lr_schedule", &R::train, &T::lr_schedule),
       field("train.nonfinite", &R::train, &T::nonfinite),
+      field("train.keep_best", &R::train, &T::keep_best),
       field("train.store", &R::train, &T::store),
   };
 }

@@ -89,10 +89,20 @@ void check_train(const Recipe& recipe, const Check& check) {
   check.not_negative("loss.nlc_p", loss.nlc_p);
   check.not_negative("loss.mse_r", loss.mse_r);
   check.not_negative("loss.nlc_r", loss.nlc_r);
+  check.that(loss.massive_above > 1.0 && std::isfinite(loss.massive_above), "loss.massive_above",
+             "a number above 1 (times the median norm)", "set loss.massive_above=10");
   const bool any_loss = loss.mse_p > 0 || loss.nlc_p > 0 || loss.mse_r > 0 || loss.nlc_r > 0;
   check.that(train.epochs == 0 || any_loss, "train.epochs",
              "0 where every weight of the table loss is 0 (nothing to learn from)",
              "set loss.mse_p=1 or loss.nlc_p=1, or --epochs 0");
+}
+
+void check_rotation(const Recipe::RotationVectors& rotation, const Check& check) {
+  check.at_least(1, "rotation_vectors.rank", rotation.rank);
+  check.that(rotation.rank == 1 || rotation.form == RotationForm::kOuter, "rotation_vectors.rank",
+             "1 unless rotation_vectors.form is \"outer\"",
+             "set rotation_vectors.form=outer, or leave the rank out");
+  check.not_negative("rotation_vectors.lr", rotation.lr);
 }
 
 }  // namespace
@@ -114,6 +124,7 @@ void validate(const Recipe& recipe) {
   }
   check.that(recipe.smoothing.alpha >= 0.0 && recipe.smoothing.alpha <= 1.0, "smoothing.alpha",
              "a number from 0 to 1", "set smoothing.alpha=0.5");
+  check_rotation(recipe.rotation_vectors, check);
   check_train(recipe, check);
 }
 

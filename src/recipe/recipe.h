@@ -15,6 +15,11 @@ enum class Scale { kLearned, kFixed, kOff };
 enum class Shift { kLearned, kStatistic, kOff };
 enum class Qk { kTied, kFree, kOff };
 enum class Parametrization { kLog, kAbsolute };
+enum class RotationForm { kOff, kRow, kOuter };
+enum class RotationLayers { kAll, kQOUp };  // "all", "q,o,up"
+enum class Balance { kSum, kEma };
+enum class MseScale { kPlain, kTokenEnergy };
+enum class MassiveTokens { kKeep, kDownweight, kDrop };
 enum class NlcReduction { kTokenMeanThenLog, kTokenLogThenMean, kFlattened };
 enum class Schedule { kWaves, kIndependent };
 enum class Emit { kPre, kPost };
@@ -50,11 +55,21 @@ struct Recipe {
     Qk qk = Qk::kTied;
     Parametrization parametrization = Parametrization::kLog;
   } smoothing;
+  struct RotationVectors {
+    RotationForm form = RotationForm::kOff;
+    RotationLayers layers = RotationLayers::kAll;
+    int rank = 1;     ///< with form = outer
+    double lr = 0.0;  ///< 0: as train.let_lr
+  } rotation_vectors;
   struct Loss {
     double mse_p = 1.0;
     double nlc_p = 1.0;
     double mse_r = 0.0;
     double nlc_r = 0.0;
+    Balance balance = Balance::kSum;
+    MseScale mse_scale = MseScale::kPlain;
+    MassiveTokens massive_tokens = MassiveTokens::kKeep;
+    double massive_above = 10.0;  ///< times the median norm of a sample's tokens
     NlcReduction nlc_reduction = NlcReduction::kTokenMeanThenLog;
     bool nlc_abs = false;
   } loss;
@@ -69,6 +84,7 @@ struct Recipe {
     Emit emit = Emit::kPre;
     LrSchedule lr_schedule = LrSchedule::kConstant;
     Nonfinite nonfinite = Nonfinite::kRestore;
+    bool keep_best = false;
     Store store = Store::kCompute;
   } train;
 };

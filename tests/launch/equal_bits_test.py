@@ -40,6 +40,19 @@ class EqualBitsTest(program.ProgramTest):
     def test_bfloat16(self):
         self.assert_equal_on_all_ranks(*self.learned("--wave", "2", "--dtype", "bfloat16"))
 
+    def test_every_term_and_learnable_in_batches_of_three(self):
+        self.assert_equal_on_all_ranks(*self.learned(
+            "--recipe", "lrquant-plus", "--wave", "2", "--batch-size", "3",
+            "--set", "loss.balance=ema", "--set", "loss.mse_scale=token_energy",
+            "--set", "loss.massive_tokens=drop", "--set", "rotation_vectors.form=outer",
+            "--set", "rotation_vectors.rank=2"))
+
+    def test_the_best_of_a_wave(self):
+        kept = self.assert_equal_on_all_ranks(
+            *self.learned("--wave", "2", "--set", "train.keep_best=true"))
+        for block in kept.values():
+            self.assertRegex(block.decode("utf-8", "replace"), r'"kept":"(start|epoch \d)"')
+
     def test_round_to_nearest(self):
         self.assert_equal_on_all_ranks("--recipe", "rtn", "--wbits", "4")
 

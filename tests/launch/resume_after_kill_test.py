@@ -35,9 +35,10 @@ class CutsTest(program.ProgramTest):
 
 class KilledTest(program.ProgramTest):
     """kill -9 to one rank at a random moment, then --resume on another number of ranks."""
+    also = ()  # options besides LEARNED
 
     def options(self, run_name, *more):
-        return self.calibrate(run_name, *LEARNED, "--epochs", 16, *more, samples=8)
+        return self.calibrate(run_name, *LEARNED, *self.also, "--epochs", 16, *more, samples=8)
 
     def victim(self, job, ranks, dice):
         """(rank, process id) of the one to be killed; nothing while it has not been started."""
@@ -89,6 +90,11 @@ class KilledTest(program.ProgramTest):
 
     def test_one_of_three_ranks_then_one_then_two(self):
         self.kill_until_finished(2, (3, 0, 2))
+
+    def test_while_the_best_epoch_is_chosen(self):
+        self.also = ("--recipe", "lrquant-plus", "--set", "loss.balance=ema",
+                     "--set", "train.keep_best=true")
+        self.kill_until_finished(4, (2, 1, 3))
 
     def test_a_plain_start(self):
         self.kill_until_finished(3, (0,))

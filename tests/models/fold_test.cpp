@@ -236,6 +236,38 @@ TEST(FoldTest, ClipFactorsOfOneArePlainRounding) {
   EXPECT_TRUE(at::equal(block.run({}, ratio), block.run({}, plain)));
 }
 
+TEST(FoldTest, RotationVectorsMultiplyTheDequantizedWeightAndNoBias) {
+  // Vector G: D de-quantized, row [1.1, 0.9], and outer with right [1, 0.5, 2, 1].
+  const at::NoGradGuard no_grad;
+  const NamedTensors row = {{"l.rotation_row", at::tensor({1.1F, 0.9F}).unsqueeze(1)}};
+  NamedTensors outer = {{"l.rotation_left", at::tensor({1.1F, 0.9F}).unsqueeze(1)},
+                        {"l.rotation_right", at::tensor({1.0F, 0.5F, 2.0F, 1.0F}).unsqueeze(0)}};
+  const at::Tensor d =
+      at::tensor({-1.0F, -0.25F, 0.5F, 0.75F, 0.1F, 0.2F, 0.4F, 0.8F}).view({2, 4});
+  EXPECT_TRUE(at::allclose(
+      d * rotation_of(row, "l"),
+      at::tensor({-1.1F, -0.275F, 0.55F, 0.825F, 0.09F, 0.18F, 0.36F, 0.72F}).view({2, 4}), 1e-6,
+      1e-7));
+  EXPECT_TRUE(at::allclose(
+      d * rotation_of(outer, "l"),
+      at::tensor({-1.1F, -0.1375F, 1.1F, 0.825F, 0.09F, 0.09F, 0.72F, 0.72F}).view({2, 4}), 1e-6,
+      1e-7));
+
+  SmallBlock block(2, at::kFloat, /*biases=*/true);
+  BlockMethod method = method_with_bits(3, 16);
+  method.clip = Clip::kNone;
+  const auto plain = fold(*block.family, block.weights, {}, method, at::kFloat);
+  const at::Tensor rho = block.normal({16, 1}).to(at::kFloat);
+  const auto rotated = fold(*block.family, block.weights,
+                            {{row_rotation_name("mlp.down_proj"), rho}}, method, at::kFloat);
+  EXPECT_TRUE(at::equal(rotated.linears.at("mlp.down_proj").weight,
+                        plain.linears.at("mlp.down_proj").weight * rho));
+  EXPECT_TRUE(
+      at::equal(rotated.linears.at("mlp.down_proj").bias, plain.linears.at("mlp.down_proj").bias));
+  EXPECT_TRUE(
+      at::equal(rotated.linears.at("mlp.up_proj").weight, plain.linears.at("mlp.up_proj").weight));
+}
+
 TEST(FoldTest, MissingClipFactorsAreABug) {
   const SmallBlock block(2);
   EXPECT_THROW((void)fold(*block.family, block.weights, {}, method_with_bits(4, 16), at::kFloat),

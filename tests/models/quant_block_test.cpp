@@ -136,6 +136,29 @@ TEST(LearnablesTest, WhatIsLearnedFollowsFromWhatIsQuantized) {
   EXPECT_FALSE(learns_anything(fixed));
 }
 
+TEST(LearnablesTest, RotationVectorsStartAsOne) {
+  SmallBlock block(2);
+  BlockMethod method = method_with_bits(4, 4);
+  const std::size_t without = start(block, method).size();
+  method.rotation = Rotation::kRow;
+  EXPECT_EQ(start(block, method).size(), without + 7);
+  EXPECT_TRUE(at::equal(start(block, method).at("mlp.down_proj.rotation_row"), at::ones({16, 1})));
+  EXPECT_EQ(rate_group("mlp.down_proj.rotation_row", method), RateGroup::kRotation);
+  method.rotate_all = false;
+  const NamedTensors first = start(block, method);
+  EXPECT_EQ(first.size(), without + 3);
+  for (const char* linear : {"self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj"}) {
+    EXPECT_TRUE(first.contains(row_rotation_name(linear))) << linear;
+  }
+  method.rotation = Rotation::kOuter;
+  method.rotation_rank = 4;
+  const NamedTensors outer = start(block, method);
+  const at::Tensor product = rotation_of(outer, "mlp.up_proj");
+  EXPECT_TRUE(at::equal(product, at::ones({24, 16}))) << "the published code starts at the rank";
+  method.weight.bits = 16;
+  EXPECT_EQ(start(block, method).size(), 3 + 3 + 1) << "nothing to rotate where nothing is rounded";
+}
+
 TEST(LearnablesTest, AShiftCorrectsTheErrorOfQuantizedWeights) {
   // Inputs around 2 and weights off the grid: without a shift the mean of the error stays.
   SmallBlock block(2);

@@ -218,6 +218,42 @@ TEST(BlockTrainerTest, HomologousTermsPullTowardsTheOriginalBlockOnTheSameInput)
   EXPECT_NEAR(trainer_both.end_epoch().loss, 2.0 * trainer_one.end_epoch().loss, 1e-6);
 }
 
+TEST(BlockTrainerTest, TheEndOfEveryEpochIsKeptIfAskedAndRestored) {
+  recipe::Recipe recipe = four_bits();
+  recipe.train.keep_best = true;
+  const Scene scene(recipe);
+  BlockTrainer trainer = scene.trainer();
+  std::vector<NamedTensors> ends;
+  for (int epoch = 0; epoch < 2; ++epoch) {
+    (void)scene.step(trainer, 0, 1);
+    (void)trainer.end_epoch();
+    ends.push_back(trainer.learnables());
+  }
+  BlockTrainer resumed = scene.trainer();
+  resumed.restore(trainer.state());
+  const auto kept = resumed.learnables_by_epoch();
+  ASSERT_EQ(kept.size(), 2U);
+  EXPECT_TRUE(same(kept[0], ends[0]));
+  EXPECT_TRUE(same(kept[1], ends[1]));
+  EXPECT_FALSE(same(kept[0], kept[1]));
+  EXPECT_TRUE(Scene().trainer().learnables_by_epoch().empty());
+}
+
+TEST(BlockTrainerTest, ABalancedTrainerGoesOnWithTheSameBitsAfterARestore) {
+  recipe::Recipe recipe = four_bits();
+  recipe.loss.balance = recipe::Balance::kEma;
+  const Scene scene(recipe);
+  BlockTrainer unbroken = scene.trainer();
+  (void)scene.step(unbroken, 0, 2);
+  BlockTrainer resumed = scene.trainer();
+  resumed.restore(unbroken.state());
+  EXPECT_TRUE(same(unbroken.state(), resumed.state()));
+  (void)scene.step(unbroken, 2, 2);
+  (void)scene.step(resumed, 2, 2);
+  EXPECT_TRUE(same(unbroken.state(), resumed.state()));
+  EXPECT_FALSE(at::equal(unbroken.state().at("loss.averages"), at::ones({2}, at::kDouble)));
+}
+
 TEST(BlockTrainerTest, OneStepRunsOnTheMetaDevice) {
   const Scene scene;
   NamedTensors weights;

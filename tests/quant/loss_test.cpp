@@ -128,6 +128,51 @@ TEST(NlcTest, GradientsEqualFiniteDifferences) {
   }
 }
 
+// Tokens of mean square 1, 4, 1, 1e6 and 4: norms 1, 2, 1, 1000, 2 with median 2.
+const Matrix kUnevenTarget = {{1, -1}, {2, 2}, {-1, 1}, {1000, 1000}, {2, -2}};
+
+TEST(TokenWeightTest, ByDefaultNothingIsWeighed) {
+  EXPECT_FALSE(token_weights(tokens(kUnevenTarget), {}).defined());
+}
+
+TEST(TokenWeightTest, ByEnergyEveryTokenCountsItsRelativeError) {
+  const at::Tensor target = tokens(kUnevenTarget);
+  const at::Tensor weights = token_weights(target, {.by_energy = true});
+  expect_vector(weights.flatten(), at::tensor({1.0, 0.25, 1.0, 1e-6, 0.25}, at::kDouble));
+  // Every token off by a tenth of itself: every relative error is 0.01.
+  EXPECT_NEAR(quant::mse_loss(target * 1.1, target, weights).item<double>(), 0.01, kTolerance);
+}
+
+TEST(TokenWeightTest, ADroppedTokenLeavesTheMeanOfTheOthers) {
+  const at::Tensor target = tokens(kUnevenTarget);
+  const TokenWeightOptions drop{.massive = MassiveTokens::kDrop, .massive_above = 10.0};
+  const at::Tensor output = target + tokens({{1, 1}, {2, 2}, {1, 1}, {500, 500}, {2, 2}});
+  // (1 + 4 + 1 + 4) / 4
+  EXPECT_NEAR(quant::mse_loss(output, target, token_weights(target, drop)).item<double>(), 2.5,
+              kTolerance);
+}
+
+TEST(TokenWeightTest, ADownweightedTokenCountsAsOneAtTheBound) {
+  const at::Tensor target = tokens(kUnevenTarget);
+  const TokenWeightOptions down{.massive = MassiveTokens::kDownweight, .massive_above = 10.0};
+  // The bound is 10 * 2 = 20: (20 / 1000)^2 = 4e-4.
+  expect_vector(token_weights(target, down).flatten(),
+                at::tensor({1.0, 1.0, 1.0, 4e-4, 1.0}, at::kDouble));
+  const TokenWeightOptions both{
+      .by_energy = true, .massive = MassiveTokens::kDownweight, .massive_above = 10.0};
+  expect_vector(token_weights(target, both).flatten(),
+                at::tensor({1.0, 0.25, 1.0, 4e-10, 0.25}, at::kDouble));
+}
+
+TEST(TokenWeightTest, WeighsTheGradientToo) {
+  const at::Tensor target = tokens(kUnevenTarget);
+  const at::Tensor output = leaf(target + 0.5);
+  const at::Tensor weights = token_weights(target, {.by_energy = true});
+  quant::mse_loss(output, target, weights).backward();
+  // d/dq of mean over 10 entries of w (q - f)^2 = w * 2 * 0.5 / 10.
+  expect_vector(output.grad(), (weights * 0.1).expand({1, 5, 2}));
+}
+
 TEST(LossTest, AHalfPrecisionOutputIsJudgedInFloat32) {
   const at::Tensor output = leaf(tokens(kOutput, at::kBFloat16));
   const at::Tensor target = tokens(kTarget, at::kBFloat16);

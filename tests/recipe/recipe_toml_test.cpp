@@ -108,12 +108,6 @@ TEST(RecipeTomlTest, AMisspeltTableNamesTheNearestTable) {
   EXPECT_EQ(text.fix, "did you mean smoothing?");
 }
 
-TEST(RecipeTomlTest, AFieldThatDoesNotExistYetIsUnknown) {
-  EXPECT_EQ(refusal("rotation_vectors = { form = \"row\" }").what,
-            "unknown recipe table 'rotation_vectors'");
-  EXPECT_EQ(refusal("train = { keep_best = true }").what, "unknown recipe key 'train.keep_best'");
-}
-
 TEST(RecipeTomlTest, AWrongTypeSaysWhatWasFoundAndExpected) {
   EXPECT_EQ(
       refusal("train = { epochs = \"many\" }").what,

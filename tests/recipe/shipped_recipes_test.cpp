@@ -53,10 +53,18 @@ std::map<std::string, std::string> expected(const std::map<std::string, std::str
       {"smoothing.shift", "\"learned\""},
       {"smoothing.qk", "\"tied\""},
       {"smoothing.parametrization", "\"log\""},
+      {"rotation_vectors.form", "\"off\""},
+      {"rotation_vectors.layers", "\"all\""},
+      {"rotation_vectors.rank", "1"},
+      {"rotation_vectors.lr", "0.0"},
       {"loss.mse_p", "1.0"},
       {"loss.nlc_p", "1.0"},
       {"loss.mse_r", "0.0"},
       {"loss.nlc_r", "0.0"},
+      {"loss.balance", "\"sum\""},
+      {"loss.mse_scale", "\"plain\""},
+      {"loss.massive_tokens", "\"keep\""},
+      {"loss.massive_above", "10.0"},
       {"loss.nlc_reduction", "\"token_mean_then_log\""},
       {"loss.nlc_abs", "false"},
       {"train.epochs", "20"},
@@ -69,6 +77,7 @@ std::map<std::string, std::string> expected(const std::map<std::string, std::str
       {"train.emit", "\"pre\""},
       {"train.lr_schedule", "\"constant\""},
       {"train.nonfinite", "\"restore\""},
+      {"train.keep_best", "false"},
       {"train.store", "\"compute\""},
   };
   for (const auto& [name, value] : differs) all.at(name) = value;
@@ -126,6 +135,59 @@ TEST(ShippedRecipesTest, SchemesAddBitsAlone) {
             expected({{"weights.bits", "4"}, {"activations.bits", "4"}}));
   EXPECT_EQ(as_map(shipped("lrquant-w6a6")),
             expected({{"weights.bits", "6"}, {"activations.bits", "6"}}));
+}
+
+TEST(ShippedRecipesTest, LrquantPlusAddsTheSecondTargetAndRotationVectors) {
+  EXPECT_EQ(as_map(shipped("lrquant-plus")), expected({{"loss.mse_r", "1.0"},
+                                                       {"loss.nlc_r", "1.0"},
+                                                       {"rotation_vectors.form", "\"row\""}}));
+  EXPECT_EQ(as_map(shipped("lrquant-plus-parity")),
+            expected({{"smoothing.qk", "\"free\""},
+                      {"smoothing.parametrization", "\"absolute\""},
+                      {"loss.nlc_abs", "true"},
+                      {"loss.mse_r", "1.0"},
+                      {"loss.nlc_r", "1.0"},
+                      {"rotation_vectors.form", "\"row\""},
+                      {"rotation_vectors.layers", "\"q,o,up\""},
+                      {"train.let_lr", "0.005"},
+                      {"train.wave", "1"}}));
+}
+
+TEST(ShippedRecipesTest, WeightOnlySchemesSmoothNothingAndTakeTwiceTheEpochsAtTwoBits) {
+  EXPECT_EQ(as_map(shipped("lrquant-plus-w2a16-g64")),
+            expected({{"weights.bits", "2"},
+                      {"weights.per", "\"group\""},
+                      {"weights.group_size", "64"},
+                      {"smoothing.scale", "\"off\""},
+                      {"smoothing.shift", "\"off\""},
+                      {"smoothing.qk", "\"off\""},
+                      {"loss.mse_r", "1.0"},
+                      {"loss.nlc_r", "1.0"},
+                      {"rotation_vectors.form", "\"row\""},
+                      {"train.epochs", "40"}}));
+  EXPECT_EQ(as_map(shipped("lrquant-w3a16-g128")), expected({{"weights.bits", "3"},
+                                                             {"weights.per", "\"group\""},
+                                                             {"weights.group_size", "128"},
+                                                             {"smoothing.scale", "\"off\""},
+                                                             {"smoothing.shift", "\"off\""},
+                                                             {"smoothing.qk", "\"off\""}}));
+}
+
+TEST(ShippedRecipesTest, EverySchemeOfTheLearnedMethodsIsThereWithTheBitsOfItsName) {
+  const std::map<std::string, std::pair<std::string, std::string>> schemes = {
+      {"w4a4", {"4", "4"}},        {"w6a6", {"6", "6"}},        {"w8a8", {"8", "8"}},
+      {"w4a8", {"4", "8"}},        {"w2a16", {"2", "16"}},      {"w3a16", {"3", "16"}},
+      {"w4a16", {"4", "16"}},      {"w2a16-g128", {"2", "16"}}, {"w3a16-g128", {"3", "16"}},
+      {"w4a16-g128", {"4", "16"}}, {"w2a16-g64", {"2", "16"}},  {"w3a16-g64", {"3", "16"}},
+      {"w4a16-g64", {"4", "16"}},
+  };
+  for (const char* method : {"lrquant", "lrquant-plus", "omniquant"}) {
+    for (const auto& [scheme, bits] : schemes) {
+      const auto recipe = as_map(shipped(std::string(method) + "-" + scheme));
+      EXPECT_EQ(recipe.at("weights.bits"), bits.first) << method << scheme;
+      EXPECT_EQ(recipe.at("activations.bits"), bits.second) << method << scheme;
+    }
+  }
 }
 
 TEST(ShippedRecipesTest, LaeStartIsLrquantWithoutLearning) {
