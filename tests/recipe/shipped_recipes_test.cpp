@@ -128,6 +128,14 @@ TEST(ShippedRecipesTest, LrquantExportHasNothingThatOtherFormatsCannotHold) {
                       {"weights.zero_point", "false"},
                       {"activations.symmetric", "true"},
                       {"smoothing.shift", "\"off\""}}));
+  EXPECT_EQ(as_map(shipped("lrquant-plus-export")),
+            expected({{"weights.symmetric", "true"},
+                      {"weights.zero_point", "false"},
+                      {"activations.symmetric", "true"},
+                      {"smoothing.shift", "\"off\""},
+                      {"loss.mse_r", "1.0"},
+                      {"loss.nlc_r", "1.0"},
+                      {"rotation_vectors.form", "\"row\""}}));
 }
 
 TEST(ShippedRecipesTest, SchemesAddBitsAlone) {
