@@ -7,6 +7,7 @@
 
 #include "io/file_system.h"
 #include "launch/commands.h"
+#include "launch/published_flags.h"
 #include "src/base/log.h"
 #include "src/base/text.h"
 #include "src/pipeline/calibration.h"
@@ -48,7 +49,7 @@ void print_result(Session& session, const pipeline::CalibrationRequest& request,
 void run_calibrate(Session& session, const CalibrateOptions& options) {
   pipeline::CalibrationRequest request = options.request;
   request.recipe = merged_recipe(options.recipe);
-  request.compute = session.dtype(at::kFloat);
+  request.compute = options.recipe.float32_products ? at::kFloat : session.dtype(at::kFloat);
   request.machine = session.machine();
   request.about["version"] = version_text();
   const pipeline::ModelSource model(options.model, options.hidden_layer_num);
@@ -87,6 +88,7 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
                    "use only the first so many blocks of the model")
       ->check(CLI::PositiveNumber);
   add_recipe_options(*command, options->recipe);
+  add_published_flags(*command, options->recipe);
   command->callback([options, &chosen] {
     chosen.collective = [options](Session& session) { run_calibrate(session, *options); };
   });

@@ -69,6 +69,9 @@ int run_program(int argc, const char* const* argv) {
     app.parse(reversed);
   } catch (const CLI::ParseError& error) {
     return refuse_command_line(app, error);
+  } catch (const UsageError& error) {  // an option that says itself what is wrong with it
+    if (launcher_rank() == 0) std::fputs(format_error(error.text(), "lrq-dist").c_str(), stderr);
+    return error.exit_code();
   }
   if (chosen.local) {
     return launcher_rank() == 0 ? run_local(chosen.local) : 0;

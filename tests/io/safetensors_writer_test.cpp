@@ -19,7 +19,7 @@ const std::vector<PlannedTensor> kPlan = {{"z", at::kFloat, {2}}, {"a", at::kBFl
 void write_planned(FileSystem& files, const std::filesystem::path& path) {
   SafetensorsWriter writer(files, path, kPlan, {{"format", "pt"}});
   writer.add("z", at::tensor({1.0F, -2.0F}));
-  writer.add("a", at::tensor({{0.5F, 1.0F, -3.0F}}).to(at::kBFloat16));
+  writer.add("a", at::tensor({0.5F, 1.0F, -3.0F}).view({1, 3}).to(at::kBFloat16));
   writer.finish();
 }
 

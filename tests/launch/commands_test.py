@@ -49,6 +49,46 @@ class SpellingTest(program.ProgramTest):
                                     "--batch_size", "1", "--kv_bits", "0"))
         self.assert_same_blocks(self.expected, "run")
 
+    def test_published_switches_mean_the_recipe_fields_of_the_same_thing(self):
+        pairs = (
+            (("--lr_plus",), ("--recipe", "lrquant-plus")),
+            (("--aug_loss",), ("--set", "loss.mse_r=1.0")),
+            (("--rotate_rank", "2"), ("--set", "rotation_vectors.form=outer",
+                                      "--set", "rotation_vectors.rank=2")),
+            (("--recipe", "lrquant-wo", "--let", "--lwc"),
+             ("--recipe", "lrquant-wo", "--set", "smoothing.scale=learned")),
+            (("--no-let",), ("--recipe", "lrquant-wo")),
+            (("--no-lwc", "--deactive_amp"), ("--set", "weights.clip=none")),
+            (("--symmetric", "--disable_zero_point", "--w_dynamic_method", "per_channel"),
+             ("--set", "weights.symmetric=true", "--set", "weights.zero_point=false")),
+        )
+        for number, (published, ours) in enumerate(pairs):
+            with self.subTest(published):
+                self.succeed(self.calibrate(f"ours-{number}", *LEARNED, *ours))
+                self.succeed(self.calibrate(f"theirs-{number}", *LEARNED, *published))
+                self.assert_same_blocks(program.blocks(self.folder / f"ours-{number}"),
+                                        f"theirs-{number}")
+
+    def test_published_options_that_are_not_ours_are_refused_with_what_is(self):
+        for flags, instead in (
+                (("--eval_ppl",), "lrq-dist eval --run RUN --ppl FILE"),
+                (("--tasks", "piqa,arc_easy"), "lrq-dist eval --run RUN --tasks FILE"),
+                (("--tta",), "lrq-dist eval --run RUN --ppl FILE --tta"),
+                (("--calib_dataset", "wikitext2"), "--calib FILE"),
+                (("--save_dir", "out"), "lrq-dist export --run RUN --format hf --out DIR"),
+                (("--act-scales", "a.pt"), "RUN/stats"),
+                (("--multigpu",), "mpirun -n N"),
+                (("--net", "Llama-2-7b"), "config.json")):
+            end = program.run(["calibrate", "--model", "m", *flags], 2)
+            with self.subTest(flags):
+                self.assertEqual(end.code, 2, end.output)
+                self.assertIn("fix:", end.output)
+                self.assertIn(instead, end.output)
+                self.assertEqual(end.output.count("where:"), 1, "told by one rank")
+        end = program.run(["calibrate", "--model", "m", "--a_dynamic_method", "per_tensor"])
+        self.assertEqual(end.code, 2, end.output)
+        self.assertIn("per_token", end.output)
+
     def test_a_config_file_holds_any_option_and_the_command_line_wins(self):
         config = self.folder / "all.toml"
         config.write_text(f"""log-level = "warning"
