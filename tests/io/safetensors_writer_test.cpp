@@ -16,6 +16,8 @@ namespace {
 
 const std::vector<PlannedTensor> kPlan = {{"z", at::kFloat, {2}}, {"a", at::kBFloat16, {1, 3}}};
 
+constexpr const char* kPath = "out/model.safetensors";
+
 void write_planned(FileSystem& files, const std::filesystem::path& path) {
   SafetensorsWriter writer(files, path, kPlan, {{"format", "pt"}});
   writer.add("z", at::tensor({1.0F, -2.0F}));
@@ -40,8 +42,8 @@ std::string expected_bytes() {
 TEST(SafetensorsWriterTest, WritesTheFormatByteForByte) {
   MemoryFileSystem disk;
   disk.create_directories("out");
-  write_planned(disk, "out/model.safetensors");
-  EXPECT_EQ(disk.read("out/model.safetensors"), expected_bytes());
+  write_planned(disk, kPath);
+  EXPECT_EQ(disk.read(kPath), expected_bytes());
   EXPECT_EQ(disk.list("out"), std::vector<std::string>{"model.safetensors"});
 }
 
@@ -75,9 +77,10 @@ TEST(SafetensorsWriterTest, AFullDiskIsADataErrorWhereverItEnds) {
   const std::size_t needed = expected_bytes().size();
   for (std::size_t room = 0; room < needed; ++room) {
     MemoryFileSystem disk;
+    disk.create_directories("out");
     FullFileSystem full(disk, room);
-    EXPECT_THROW(write_planned(full, "model.safetensors"), DataError) << room;
-    EXPECT_FALSE(disk.exists("model.safetensors")) << room;
+    EXPECT_THROW(write_planned(full, kPath), DataError) << room;
+    EXPECT_FALSE(disk.exists(kPath)) << room;
   }
 }
 
@@ -85,17 +88,18 @@ TEST(SafetensorsWriterTest, ACrashLeavesTheWholeFileOrNone) {
   bool survived = false;
   for (int call = 1; !survived; ++call) {
     MemoryFileSystem disk;
+    disk.create_directories("out");
     CrashingFileSystem dying(disk, call);
     try {
-      write_planned(dying, "model.safetensors");
+      write_planned(dying, kPath);
       survived = true;
     } catch (const SimulatedCrash&) {
       survived = false;
     }
     for (const PowerLoss loss : {PowerLoss::kDropsRenames, PowerLoss::kKeepsRenames}) {
       const MemoryFileSystem found = disk.after_power_loss(loss);
-      if (!found.exists("model.safetensors")) continue;
-      EXPECT_EQ(found.read("model.safetensors"), expected_bytes()) << "crash at call " << call;
+      if (!found.exists(kPath)) continue;
+      EXPECT_EQ(found.read(kPath), expected_bytes()) << "crash at call " << call;
     }
   }
 }
