@@ -19,6 +19,8 @@ class CheckpointReader {
   virtual ~CheckpointReader() = default;
   [[nodiscard]] virtual bool contains(const std::string& name) const = 0;
   [[nodiscard]] virtual std::vector<std::string> names() const = 0;
+  /// The dtype in which the tensor is stored.  Throws DataError if it is missing.
+  [[nodiscard]] virtual at::ScalarType dtype(const std::string& name) const = 0;
   /// Throws DataError as read() does, without touching the tensor's bytes.
   virtual void check(const std::string& name, const std::vector<std::int64_t>& shape) const = 0;
   /// Copy the tensor, newly allocated on the CPU, converted to `dtype`.  Throws DataError if it is

@@ -142,11 +142,11 @@ std::string fix_for(int error_number) {
   switch (error_number) {
     case ENOSPC:
     case EDQUOT:
-      return "free space there, or name another folder with --run";
+      return "free space there, or name another folder (--run, --out)";
     case EACCES:
     case EPERM:
     case EROFS:
-      return "check owner and rights of that path, or name another folder with --run";
+      return "check owner and rights of that path, or name another folder (--run, --out)";
     case ENOENT:
       return "check the spelling of the path, and that the file system is mounted on this node";
     case ENOTDIR:

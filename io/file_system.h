@@ -22,7 +22,8 @@ class FileSystem {
   [[nodiscard]] virtual std::string read(const std::filesystem::path& path) const = 0;
   /// Create or truncate the file and write the bytes; not durable before sync().
   virtual void write(const std::filesystem::path& path, std::span<const std::byte> bytes) = 0;
-  /// Append the bytes with one system call; used for metrics.jsonl only.
+  /// Append the bytes, with one system call where they are few: lines of metrics.jsonl, and the
+  /// tensors of a file that is written as it is made.
   virtual void append(const std::filesystem::path& path, std::string_view text) = 0;
   /// Make the file's (or folder's) content durable.
   virtual void sync(const std::filesystem::path& path) = 0;

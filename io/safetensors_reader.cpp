@@ -49,6 +49,12 @@ class SafetensorsReader : public CheckpointReader {
     return out;
   }
 
+  [[nodiscard]] at::ScalarType dtype(const std::string& name) const override {
+    const auto found = shard_of_.find(name);
+    if (found == shard_of_.end()) throw_missing(name);
+    return shards_.at(found->second).header.tensors.at(name).dtype;
+  }
+
   void check(const std::string& name, const std::vector<std::int64_t>& shape) const override {
     (void)find(name, shape);
   }

@@ -17,6 +17,7 @@ struct Chosen {
 // One function a command, each in launch/cmd_<name>.cpp: declares the options and fills `chosen`.
 void add_calibrate_command(CLI::App& app, Chosen& chosen);
 void add_eval_command(CLI::App& app, Chosen& chosen);
+void add_export_command(CLI::App& app, Chosen& chosen);
 void add_inspect_command(CLI::App& app, Chosen& chosen);
 void add_recipe_command(CLI::App& app, Chosen& chosen);
 void add_status_command(CLI::App& app, Chosen& chosen);

@@ -40,6 +40,12 @@ requirements() {
 venv_dir() { echo "$cache/venv-$(requirements | sha256sum | cut -c1-12)"; }
 venv_python() { echo "$(venv_dir)/bin/python"; }
 
+# The environment of launch/setup --all: it sees the other one's packages, so it hangs on that too.
+all_requirements() { grep -v '^#' "$root/launch/requirements-all.txt"; }
+all_venv_dir() {
+  echo "$cache/venv-all-$({ all_requirements; venv_dir; own_torch; } | sha256sum | cut -c1-12)"
+}
+
 torch_root() {
   local own
   own=$(own_torch)

@@ -5,13 +5,11 @@
 
 #include <ATen/ATen.h>
 
-#include "io/run_manifest.h"
 #include "io/token_file.h"
 #include "io/tokenizer.h"
 #include "src/base/error.h"
 #include "src/base/text.h"
 #include "src/eval/perplexity.h"
-#include "src/recipe/recipe_toml.h"
 
 namespace lrq::cli {
 namespace {
@@ -45,28 +43,6 @@ EvalText open_text(const std::string& path, const pipeline::ModelSource& model,
 
 }  // namespace
 
-FinishedRun open_run(const io::FileSystem& files, const std::string& run) {
-  const auto manifest = io::load_manifest(files, run);
-  if (!manifest) {
-    throw DataError({.what = "the folder holds no run.json",
-                     .where = run,
-                     .fix = "name the run directory that lrq-dist calibrate wrote"});
-  }
-  if (!manifest->finished) {
-    throw DataError({.what = "the run is not finished",
-                     .where = run,
-                     .fix = "finish it: the same calibrate command with --resume"});
-  }
-  FinishedRun found;
-  found.recipe = recipe::parse_recipe(manifest->about.at("recipe_toml"), run + "/run.json",
-                                      [](const std::string&) { return std::nullopt; });
-  found.model = manifest->about.at("model_folder");
-  found.fingerprint = manifest->identity.at("model");
-  found.blocks = std::stoi(manifest->about.at("blocks"));
-  found.dtype = manifest->identity.at("dtype") == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  return found;
-}
-
 void check_subject(const pipeline::ModelSource& model, const std::optional<FinishedRun>& run,
                    int ranks) {
   if (ranks > model.blocks()) {
@@ -75,12 +51,7 @@ void check_subject(const pipeline::ModelSource& model, const std::optional<Finis
          .where = "number of ranks (mpirun -n)",
          .fix = concat("use at most ", model.blocks(), " ranks")});
   }
-  if (run && run->fingerprint != model.fingerprint()) {
-    throw DataError({.what = concat("the run was made from another model: ", run->fingerprint,
-                                    ", not ", model.fingerprint()),
-                     .where = model.folder().string(),
-                     .fix = "name the model that was calibrated with --model"});
-  }
+  if (run) check_model_of_run(*run, model);
 }
 
 std::vector<EvalText> open_texts(const std::vector<std::string>& paths,

@@ -7,22 +7,10 @@
 #include <ATen/core/Tensor.h>
 
 #include "io/file_system.h"
+#include "launch/finished_run.h"
 #include "src/pipeline/model_source.h"
-#include "src/recipe/recipe.h"
 
 namespace lrq::cli {
-
-/// A finished run, as evaluation needs it.
-struct FinishedRun {
-  recipe::Recipe recipe;
-  std::string model;
-  std::string fingerprint;
-  int blocks = 0;
-  at::ScalarType dtype = at::kFloat;
-};
-
-/// Throws DataError if the folder holds no run or an unfinished one.
-[[nodiscard]] FinishedRun open_run(const io::FileSystem& files, const std::string& run);
 
 /// Throws UsageError (more ranks than blocks), DataError (the run is of another model).
 void check_subject(const pipeline::ModelSource& model, const std::optional<FinishedRun>& run,

@@ -40,7 +40,6 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 PLUGINS = (
     ("transport", "dist", r"^(\w+)_transport\.cpp$", "dist/registry.cpp"),
     ("checkpoint format", "io", r"^(\w+)_reader\.cpp$", "io/registry.cpp"),
-    ("export format", "src/export", r"^(?!registry)(\w+)\.cpp$", "src/export/registry.cpp"),
     ("command", "launch", r"^cmd_(\w+)\.cpp$", "launch/commands.cpp"),
 )
 # Made by name nowhere: the ranks of one process, which tests make themselves.
@@ -51,6 +50,8 @@ BY_CONTENT = (
      "src/models/registry.cpp"),
     ("schedule", "src/pipeline/schedules", re.compile(r"^Plan plan_\w+\(const LearnShape&", re.M),
      "src/pipeline/schedules/registry.cpp"),
+    ("export format", "src/export", re.compile(r"^Report export_\w+\(const Job&", re.M),
+     "src/export/registry.cpp"),
 )
 OUTSIDE = re.compile(r"\.\./" + r"shared\b|/work/" + r"shared\b")
 TEXT_SUFFIXES = SUFFIXES | {".py", ".sh", ".md", ".txt", ".cmake", ".toml", ".json", ".in",

@@ -82,6 +82,13 @@ class CheckLayeringTest(unittest.TestCase):
         self.write("src/pipeline/schedules/helper.cpp", "void help() {}")
         self.assert_one_fault("schedule 'zigzag' has no line")
 
+    def test_an_export_format_without_its_line_is_named_and_a_helper_is_not(self):
+        self.write("src/export/registry.cpp", 'Format{"hf", export_hf},')
+        self.write("src/export/hf.cpp", "Report export_hf(const Job& job) {")
+        self.write("src/export/gptq.cpp", "Report export_gptq(const Job& job) {")
+        self.write("src/export/shard_plan.cpp", "void help() {}")
+        self.assert_one_fault("export format 'gptq' has no line")
+
     def test_a_path_outside_the_repository_is_named(self):
         self.write("docs/a.md", "see ../" + "shared/data\n")
         self.assert_one_fault("docs/a.md:1")

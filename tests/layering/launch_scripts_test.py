@@ -48,9 +48,10 @@ class LaunchScriptsTest(unittest.TestCase):
             self.assertFalse(os.path.exists(f"{folder}/lrq-dist/torch-root"))
 
     def test_the_pinned_list_pins_every_package(self):
-        lines = (ROOT / "launch/requirements.txt").read_text(encoding="utf-8").splitlines()
-        for line in lines:
-            self.assertTrue(line.startswith("#") or "==" in line, line)
+        for name in ("requirements.txt", "requirements-all.txt"):
+            lines = (ROOT / "launch" / name).read_text(encoding="utf-8").splitlines()
+            for line in lines:
+                self.assertTrue(line.startswith("#") or "==" in line, line)
 
 
 class DemoTableTest(unittest.TestCase):

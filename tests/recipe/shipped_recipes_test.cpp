@@ -123,6 +123,22 @@ TEST(ShippedRecipesTest, LrquantParityFollowsThePublishedCode) {
                       {"train.wave", "1"}}));
 }
 
+TEST(ShippedRecipesTest, LrquantExportHasNothingThatOtherFormatsCannotHold) {
+  EXPECT_EQ(as_map(shipped("lrquant-export")),
+            expected({{"weights.symmetric", "true"},
+                      {"weights.zero_point", "false"},
+                      {"activations.symmetric", "true"},
+                      {"smoothing.shift", "\"off\""}}));
+  EXPECT_EQ(as_map(shipped("lrquant-plus-export")),
+            expected({{"weights.symmetric", "true"},
+                      {"weights.zero_point", "false"},
+                      {"activations.symmetric", "true"},
+                      {"smoothing.shift", "\"off\""},
+                      {"loss.mse_r", "1.0"},
+                      {"loss.nlc_r", "1.0"},
+                      {"rotation_vectors.form", "\"row\""}}));
+}
+
 TEST(ShippedRecipesTest, SchemesAddBitsAlone) {
   EXPECT_EQ(as_map(shipped("lrquant-w4a4")),
             expected({{"weights.bits", "4"}, {"activations.bits", "4"}}));
@@ -199,7 +215,7 @@ TEST(ShippedRecipesTest, EveryFileReadsBackFromItsMergedTextAndIsValidOnceBitsAr
     if (recipe.weights.bits == 0) set_field(recipe, "weights.bits=4");
     EXPECT_NO_THROW(validate(recipe)) << recipe.name;
   }
-  EXPECT_GE(count, 8);
+  EXPECT_GE(count, 9);
 }
 
 }  // namespace
