@@ -129,7 +129,7 @@ class HfExport {
 
   [[nodiscard]] at::ScalarType dtype_of(const std::string& tensor) const {
     if (job_.target.dtype) return *job_.target.dtype;
-    const at::ScalarType stored = source_->dtype(tensor);
+    const at::ScalarType stored = source_->dtype(job_.model.stored_name(tensor));
     if (stored == at::kFloat || stored == at::kHalf || stored == at::kBFloat16) return stored;
     throw DataError({.what = concat("the source stores the tensor as ", at::toString(stored),
                                     ", which is no dtype of an exported model"),
@@ -156,7 +156,8 @@ class HfExport {
         for (const std::string& linear : biases_.linears) {
           if (spec.name != concat(prefix, linear, ".weight")) continue;
           const std::string bias = concat(prefix, linear, ".bias");
-          add({bias, {spec.shape.front()}}, source_->contains(bias) ? bias : spec.name);
+          add({bias, {spec.shape.front()}},
+              source_->contains(job_.model.stored_name(bias)) ? bias : spec.name);
           block_of_.emplace(bias, block);
         }
       }
@@ -167,7 +168,8 @@ class HfExport {
 
   /// Taken over from the source as it is.
   [[nodiscard]] bool is_copy(const io::PlannedTensor& tensor) const {
-    return !block_of_.contains(tensor.name) && source_->dtype(tensor.name) == tensor.dtype;
+    return !block_of_.contains(tensor.name) &&
+           source_->dtype(job_.model.stored_name(tensor.name)) == tensor.dtype;
   }
 
   /// The tensor in float32, or in its own dtype where it is not folded; blocks are folded one at a
@@ -175,7 +177,7 @@ class HfExport {
   [[nodiscard]] at::Tensor value_of(const io::PlannedTensor& tensor) {
     const auto block = block_of_.find(tensor.name);
     if (block == block_of_.end()) {
-      return source_->read(tensor.name, tensor.shape, tensor.dtype);
+      return source_->read(job_.model.stored_name(tensor.name), tensor.shape, tensor.dtype);
     }
     if (folded_block_ != block->second) {
       folded_.clear();
@@ -210,7 +212,7 @@ class HfExport {
       report.shards.push_back(shard.file);
       for (const io::PlannedTensor& tensor : shard.tensors) {
         report.tensor_bytes += tensor.bytes();
-        written.insert(tensor.name);
+        written.insert(job_.model.stored_name(tensor.name));
       }
     }
     std::vector<std::string> unused;

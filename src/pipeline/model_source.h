@@ -34,6 +34,9 @@ class ModelSource {
 
   /// All tensors of the embedding, the head and the blocks; a tied head names the embedding again.
   [[nodiscard]] std::vector<models::TensorSpec> tensors() const;
+  /// The name under which the checkpoint has a tensor: models saved without their head lack the
+  /// leading "model.".
+  [[nodiscard]] std::string stored_name(const std::string& name) const;
   /// Check that every tensor is there with its shape, without reading any.  Throws DataError.
   void check() const;
   /// Changes when config.json, a header or a file size changes.
@@ -42,10 +45,6 @@ class ModelSource {
  private:
   [[nodiscard]] models::NamedTensors read(const std::vector<models::TensorSpec>& specs,
                                           const std::string& strip) const;
-
-  /// The name under which the checkpoint has a tensor: models saved without their head lack the
-  /// leading "model.".
-  [[nodiscard]] std::string stored_name(const std::string& name) const;
 
   std::filesystem::path folder_;
   std::string config_text_;
