@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <span>
 
 #include <ATen/ATen.h>
 
+#include "io/crc32c.h"
 #include "io/token_formats.h"
 #include "src/base/check.h"
 #include "src/base/error.h"
@@ -93,6 +95,12 @@ void write_token_file(FileSystem& files, const std::filesystem::path& path,
   } else {
     refuse_ending(path, ".h5, .hdf5 or .npy where they are written");
   }
+}
+
+std::string tokens_fingerprint(const at::Tensor& windows) {
+  const auto bytes = std::as_bytes(
+      std::span(windows.const_data_ptr<std::int32_t>(), static_cast<std::size_t>(windows.numel())));
+  return concat(windows.size(0), " x ", windows.size(1), ", crc32c ", crc32c(bytes));
 }
 
 }  // namespace lrq::io

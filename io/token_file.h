@@ -23,4 +23,7 @@ namespace lrq::io {
 void write_token_file(FileSystem& files, const std::filesystem::path& path,
                       const at::Tensor& tokens);
 
+/// "32 x 256, crc32c 123": what tells two sets of windows [n, t] int32 apart.
+[[nodiscard]] std::string tokens_fingerprint(const at::Tensor& windows);
+
 }  // namespace lrq::io

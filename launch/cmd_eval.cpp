@@ -10,12 +10,17 @@
 #include "dist/collectives.h"
 #include "io/block_state_store.h"
 #include "io/file_system.h"
+#include "io/token_file.h"
 #include "launch/commands.h"
 #include "launch/eval_inputs.h"
 #include "launch/eval_tasks.h"
+#include "launch/published_flags.h"
+#include "src/base/error.h"
 #include "src/base/process.h"
+#include "src/base/text.h"
 #include "src/eval/perplexity.h"
 #include "src/pipeline/block_method.h"
+#include "src/recipe/recipe_toml.h"
 
 namespace lrq::cli {
 namespace {
@@ -29,6 +34,8 @@ struct EvalOptions {
   std::int64_t seqlen = 2048;
   std::int64_t limit = 0;
   TaskOptions tasks;
+  bool adapt = false;                    ///< --tta
+  std::vector<std::string> assignments;  ///< --set tta.field=value
 };
 
 std::vector<std::uint64_t> peak_memory_of_ranks(dist::Transport& transport) {
@@ -40,20 +47,53 @@ std::vector<std::uint64_t> peak_memory_of_ranks(dist::Transport& transport) {
   return peaks;
 }
 
+void print_perplexity(const EvalText& text, double value, const std::string& how) {
+  std::printf("%s: perplexity %.4f%s  (%lld windows of %lld tokens, %s)\n", text.name.c_str(),
+              value, how.c_str(), static_cast<long long>(text.windows.size(0)),
+              static_cast<long long>(text.windows.size(1)), text.bos.c_str());
+}
+
+/// "init=start scope=set ...": what belongs beside every adapted number.
+std::string adaptation_text(const recipe::Recipe& recipe) {
+  std::vector<std::string> parts;
+  for (const auto& [name, value] : recipe::fields(recipe)) {
+    if (name.starts_with("tta.")) parts.push_back(concat(name.substr(4), "=", value));
+  }
+  return join(parts, " ");
+}
+
 /// Perplexity of every text; adds to "ppl" and "settings" on rank 0.  texts: empty ones elsewhere.
+/// adapting: the recipe of the run, whose last block adapts to each text; null: it does not.
 void run_texts(eval::Evaluator& evaluator, const std::vector<EvalText>& texts, bool first_rank,
-               ordered_json& result) {
+               const recipe::Recipe* adapting, const std::string& calibrated_on,
+               dist::Transport& transport, ordered_json& result) {
   for (const EvalText& text : texts) {
-    const double value = eval::perplexity(evaluator.window_losses(text.windows));
+    const bool known =
+        first_rank && adapting != nullptr && io::tokens_fingerprint(text.windows) == calibrated_on;
+    const bool skipped =
+        !dist::broadcast_text(transport, known ? "known" : "", Rank{0}, "adapt to this text")
+             .empty() &&
+        adapting->tta.skip_calib_set;
+    eval::Evaluator::AdaptedLosses losses;
+    if (adapting != nullptr && !skipped) {
+      losses = evaluator.adapted_window_losses(text.windows);
+    } else {
+      losses.plain = evaluator.window_losses(text.windows);
+    }
     if (!first_rank) continue;
     ordered_json& settings = result["settings"];
-    result["ppl"][text.name] = value;
+    result["ppl"][text.name] = eval::perplexity(losses.plain);
     settings["windows"][text.name] = text.windows.size(0);
     settings["seqlen"] = text.windows.size(1);
     settings["bos"][text.name] = text.bos;
-    std::printf("%s: perplexity %.4f  (%lld windows of %lld tokens, %s)\n", text.name.c_str(),
-                value, static_cast<long long>(text.windows.size(0)),
-                static_cast<long long>(text.windows.size(1)), text.bos.c_str());
+    print_perplexity(text, eval::perplexity(losses.plain), "");
+    if (skipped) {
+      std::printf("%s: not adapted, it is the calibration set (tta.skip_calib_set)\n",
+                  text.name.c_str());
+    }
+    if (losses.adapted.empty()) continue;
+    result["ppl_adapted"][text.name] = eval::perplexity(losses.adapted);
+    print_perplexity(text, eval::perplexity(losses.adapted), " adapted");
   }
 }
 
@@ -68,6 +108,12 @@ void run_eval(Session& session, const EvalOptions& options) {
       std::filesystem::path(options.model.empty() ? run->model : options.model),
       run ? run->blocks : 0);
   check_subject(model, run, transport.size());
+  if (run) {
+    for (const std::string& assignment : options.assignments) {
+      recipe::set_field(run->recipe, assignment);
+    }
+    recipe::validate(run->recipe);
+  }
   std::vector<EvalText> texts(options.texts.size());
   ZeroShot zero_shot;
   if (session.first_rank()) {  // whatever is wrong with a file shows before the model is loaded
@@ -90,7 +136,8 @@ void run_eval(Session& session, const EvalOptions& options) {
                           {{"subject", run ? options.run : options.model},
                            {"dtype", compute == at::kBFloat16 ? "bfloat16" : "float32"},
                            {"ranks", transport.size()}}}};
-  run_texts(evaluator, texts, session.first_rank(), result);
+  run_texts(evaluator, texts, session.first_rank(), options.adapt ? &run->recipe : nullptr,
+            run ? run->identity.at("tokens") : std::string(), transport, result);
   if (!task_paths.empty()) {
     const ordered_json scored =
         run_tasks(evaluator, zero_shot, task_paths.size(), options.tasks, *files);
@@ -99,6 +146,21 @@ void run_eval(Session& session, const EvalOptions& options) {
       result["tasks_mean"] = scored["tasks_mean"];
       result["settings"]["zero_shot"] = scored["settings"];
     }
+  }
+  if (!task_paths.empty() && options.adapt) {
+    const std::int64_t longest = model.config().max_position_embeddings;
+    const ordered_json scored =
+        run_tasks(evaluator, zero_shot, task_paths.size(), options.tasks, *files,
+                  longest > 0 ? std::min(options.seqlen, longest) : options.seqlen);
+    if (session.first_rank()) {
+      result["tasks_adapted"] = scored["tasks"];
+      result["tasks_mean_adapted"] = scored["tasks_mean"];
+    }
+  }
+  if (session.first_rank() && options.adapt) {
+    const std::string how = adaptation_text(run->recipe);
+    result["settings"]["tta"] = how;
+    std::printf("adaptation of the last block: %s\n", how.c_str());
   }
   result["seconds"] = watch.seconds();
   result["peak_memory_bytes"] = peak_memory_of_ranks(transport);
@@ -122,6 +184,21 @@ void add_task_options(CLI::App& command, EvalOptions& options) {
                      "write every choice's log-likelihood to this file, one JSON object a line");
 }
 
+/// Throws UsageError.
+void check_adaptation(const EvalOptions& options) {
+  if (options.adapt && options.run.empty()) {
+    throw UsageError({.what = "--tta adapts the last block of a run, and no run is given",
+                      .where = "command line",
+                      .fix = "name the run directory with --run"});
+  }
+  for (const std::string& assignment : options.assignments) {
+    if (assignment.starts_with("tta.")) continue;
+    throw UsageError({.what = concat("--set ", assignment, " would change a finished run"),
+                      .where = "command line",
+                      .fix = "set fields of the table tta here, the others in calibrate"});
+  }
+}
+
 }  // namespace
 
 void add_eval_command(CLI::App& app, Chosen& chosen) {
@@ -140,6 +217,15 @@ void add_eval_command(CLI::App& app, Chosen& chosen) {
                    "only the first so many windows of a text, and documents of a task")
       ->check(CLI::NonNegativeNumber);
   add_task_options(*command, *options);
+  auto* adapt = command->add_flag(
+      "--tta", options->adapt,
+      "also adapt the run's last block to the unlabelled text, and score again  [tta]");
+  command
+      ->add_option("--set", options->assignments,
+                   "set a field of the recipe's table tta: tta.field=value")
+      ->allow_extra_args(false)
+      ->needs(adapt);
+  add_published_eval_flags(*command);
   command->callback([options, &chosen, model, run, texts] {
     if (model->count() == 0 && run->count() == 0) {
       throw CLI::RequiredError("--model or --run");
@@ -147,6 +233,7 @@ void add_eval_command(CLI::App& app, Chosen& chosen) {
     if (texts->count() == 0 && options->tasks.names.empty()) {
       throw CLI::RequiredError("--ppl or --tasks");
     }
+    check_adaptation(*options);
     options->tasks.limit = options->limit;
     chosen.collective = [options](Session& session) { run_eval(session, *options); };
   });

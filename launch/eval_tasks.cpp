@@ -179,14 +179,22 @@ ZeroShot open_tasks(const TaskOptions& options, const std::vector<std::string>& 
 }
 
 ordered_json run_tasks(eval::Evaluator& evaluator, const ZeroShot& zero_shot, std::size_t count,
-                       const TaskOptions& options, io::FileSystem& files) {
+                       const TaskOptions& options, io::FileSystem& files,
+                       std::int64_t adapt_tokens) {
+  const auto score = [&](const std::vector<eval::Request>& requests) {
+    if (adapt_tokens > 0) evaluator.adapt(eval::pack_contexts(requests, adapt_tokens));
+    auto scores = evaluator.score(eval::make_passages(requests));
+    evaluator.forget();
+    return scores;
+  };
   if (zero_shot.tasks.empty()) {
-    for (std::size_t i = 0; i < count; ++i) (void)evaluator.score({});
+    for (std::size_t i = 0; i < count; ++i) (void)score({});
     return {};
   }
   ordered_json results = ordered_json::object();
   ordered_json truncated = ordered_json::object();
-  std::printf("zero-shot, context and continuation tokenized %s, %s\n",
+  std::printf("zero-shot%s, context and continuation tokenized %s, %s\n",
+              adapt_tokens > 0 ? " with the last block adapted to each task's contexts" : "",
               options.tokenize == kTogether ? "together" : "separately", zero_shot.bos.c_str());
   const Table table(zero_shot.tasks);
   double sum = 0.0;
@@ -194,7 +202,7 @@ ordered_json run_tasks(eval::Evaluator& evaluator, const ZeroShot& zero_shot, st
   for (std::size_t i = 0; i < count; ++i) {
     const eval::Task& task = zero_shot.tasks[i];
     const auto& requests = zero_shot.requests[i];
-    const auto scores = evaluator.score(eval::make_passages(requests));
+    const auto scores = score(requests);
     const eval::TaskResult result = eval::judge_task(task, scores);
     table.print(task.name, result);
     results[task.name] = as_json(result);
@@ -202,7 +210,7 @@ ordered_json run_tasks(eval::Evaluator& evaluator, const ZeroShot& zero_shot, st
                                          [](const auto& request) { return request.truncated; });
     sum += result.head().value;
     lines += likelihood_lines(task, requests, scores);
-    if (!options.log_likelihoods.empty()) {
+    if (!options.log_likelihoods.empty() && adapt_tokens == 0) {
       io::write_atomically(files, options.log_likelihoods, lines);
     }
   }

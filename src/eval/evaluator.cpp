@@ -10,6 +10,7 @@
 #include "src/base/check.h"
 #include "src/base/log.h"
 #include "src/base/process.h"
+#include "src/base/text.h"
 #include "src/pipeline/forward_pass.h"
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
@@ -104,12 +105,33 @@ at::Tensor as_ids(const std::vector<std::int32_t>& ids) {
   return row;
 }
 
+/// Every window as a passage that predicts all its shifted tokens.
+std::vector<Passage> passages_of(const at::Tensor& windows, const dist::Transport& transport) {
+  std::vector<Passage> passages;
+  const std::int64_t count = transport.rank().value == 0 ? windows.size(0) : 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const at::Tensor window = windows[i].contiguous();
+    const auto* ids = window.const_data_ptr<std::int32_t>();
+    const auto* end = ids + window.numel();
+    passages.push_back({.input = {ids, end - 1}, .targets = {{ids + 1, end}}});
+  }
+  return passages;
+}
+
+std::vector<double> losses_of(const std::vector<Score>& scores) {
+  std::vector<double> losses;
+  for (const Score& score : scores) {
+    losses.push_back(-score.log_likelihood / static_cast<double>(score.tokens));
+  }
+  return losses;
+}
+
 }  // namespace
 
 Evaluator::Evaluator(dist::Transport& transport, const Subject& subject)
     : transport_(transport),
+      subject_(subject),
       model_(subject.model),
-      store_(subject.store),
       stages_(std::min(transport.size(), subject.model.blocks())) {
   const int rank = transport.rank().value;
   if (rank >= stages_) return;
@@ -118,8 +140,8 @@ Evaluator::Evaluator(dist::Transport& transport, const Subject& subject)
   const auto ranges = pipeline::partition(costs, stages_, 0.0, head_cost(model_.config()));
   const auto learnables = subject.recipe != nullptr ? pipeline::finished_learnables(*subject.states)
                                                     : pipeline::LearnablesOf();
-  stage_.emplace(model_, ranges[static_cast<std::size_t>(rank)], subject.recipe, learnables,
-                 subject.compute, subject.store);
+  range_ = ranges[static_cast<std::size_t>(rank)];
+  stage_.emplace(model_, range_, subject.recipe, learnables, subject.compute, subject.store);
   if (rank == 0) embedding_ = model_.embedding();
   if (rank + 1 == stages_) head_ = model_.head();
 }
@@ -141,10 +163,74 @@ at::Tensor Evaluator::judge(const at::Tensor& hidden, const at::Tensor& targets)
   return at::stack({sums, greedy.to(at::kDouble)}, 1).cpu();
 }
 
-void Evaluator::forward(
-    const std::vector<Passage>& passages, std::vector<std::int64_t> lengths,
-    const std::function<void(const at::Tensor& hidden, std::int64_t passage)>& at_end) {
-  const bool last = transport_.rank().value + 1 == stages_;
+/// Scores of passages in the making: what was to be predicted, and what each rank knows of it.
+class Evaluator::Judging {
+ public:
+  Judging(dist::Transport& transport, const std::vector<Passage>& passages, Rank last)
+      : transport_(transport),
+        last_(last),
+        sizes_(share_sizes(transport, passages)),
+        targets_(share_targets(transport, passages, sizes_, last)) {
+    for (const Sizes& one : sizes_) {
+      lengths_.push_back(one.input);
+      firsts_.emplace_back(read_, alternatives_);
+      read_ += one.alternatives * one.targets;
+      alternatives_ += one.alternatives;
+    }
+    found_ = at::zeros({alternatives_, 2}, on_host(at::kDouble));
+  }
+
+  [[nodiscard]] const std::vector<std::int64_t>& lengths() const { return lengths_; }
+
+  /// Judge a passage by the last block's output; on the rank that has it.
+  void judge(const Evaluator& evaluator, const at::Tensor& hidden, std::int64_t passage) {
+    const Sizes& size = sizes_[static_cast<std::size_t>(passage)];
+    const auto [read, written] = firsts_[static_cast<std::size_t>(passage)];
+    const at::Tensor mine = targets_.narrow(0, read, size.alternatives * size.targets)
+                                .view({size.alternatives, size.targets});
+    found_.narrow(0, written, size.alternatives).copy_(evaluator.judge(hidden, mine.to(at::kLong)));
+    ++judged_;
+    if (since_told_.seconds() < kProgressSeconds) return;
+    since_told_ = Stopwatch();
+    log_event(LogLevel::kInfo, "evaluate", concat("done=", judged_, " of=", sizes_.size()));
+  }
+
+  /// The scores, on every rank.  Collective.
+  [[nodiscard]] std::vector<Score> scores() {
+    share(transport_, found_, last_, "scores");
+    const auto* value = found_.const_data_ptr<double>();
+    std::vector<Score> scores;
+    for (const Sizes& one : sizes_) {
+      for (std::int64_t i = 0; i < one.alternatives; ++i, value += 2) {
+        scores.push_back(
+            {.log_likelihood = value[0], .greedy = value[1] != 0.0, .tokens = one.targets});
+      }
+    }
+    return scores;
+  }
+
+ private:
+  dist::Transport& transport_;
+  Rank last_;
+  std::vector<Sizes> sizes_;
+  at::Tensor targets_;
+  std::vector<std::int64_t> lengths_;
+  std::vector<std::pair<std::int64_t, std::int64_t>> firsts_;  // of each passage: target, score
+  std::int64_t read_ = 0;
+  std::int64_t alternatives_ = 0;
+  at::Tensor found_;
+  std::int64_t judged_ = 0;
+  Stopwatch since_told_;
+};
+
+bool Evaluator::has_last_block() const { return transport_.rank().value + 1 == stages_; }
+
+at::Tensor Evaluator::last_block(const at::Tensor& input) const {
+  return adapted_ ? adapted_->forward(input) : stage_->forward(stage_->size() - 1, input);
+}
+
+void Evaluator::forward(const std::vector<Passage>& passages, std::vector<std::int64_t> lengths,
+                        const pipeline::FrozenStage* stage, const AtLastBlock& at_last_block) {
   const pipeline::Plan plan =
       pipeline::plan_forward({.ranks = transport_.size(),
                               .stages = stages_,
@@ -152,17 +238,20 @@ void Evaluator::forward(
   pipeline::simulate(plan);
   pipeline::run_forward(
       transport_, plan,
-      {.hidden = model_.config().hidden_size, .dtype = store_, .lengths = std::move(lengths)},
+      {.hidden = model_.config().hidden_size,
+       .dtype = subject_.store,
+       .lengths = std::move(lengths)},
       {.source =
            [&](std::int64_t i) {
              const at::Tensor ids = as_ids(passages[static_cast<std::size_t>(i)].input);
-             return model_.family().embed(embedding_, ids).to(store_).contiguous();
+             return model_.family().embed(embedding_, ids).to(subject_.store).contiguous();
            },
        .blocks =
            [&](const at::Tensor& input, std::int64_t i) {
              at::Tensor x = input;
-             for (int block = 0; block < stage_->size(); ++block) x = stage_->forward(block, x);
-             if (last) at_end(x, i);
+             const int blocks = stage->size() - (has_last_block() ? 1 : 0);
+             for (int block = 0; block < blocks; ++block) x = stage->forward(block, x);
+             if (has_last_block()) at_last_block(x, i);
              return x;
            }});
 }
@@ -170,54 +259,106 @@ void Evaluator::forward(
 std::vector<Score> Evaluator::score(const std::vector<Passage>& passages) {
   const c10::NoGradGuard no_grad;
   expect(transport_.rank().value == 0 || passages.empty(), "passages come from rank 0");
-  const Rank last{stages_ - 1};
-  const std::vector<Sizes> sizes = share_sizes(transport_, passages);
-  const at::Tensor targets = share_targets(transport_, passages, sizes, last);
-  std::vector<std::int64_t> lengths;
-  std::vector<Score> scores;
-  for (const Sizes& one : sizes) {
-    lengths.push_back(one.input);
-    scores.insert(scores.end(), static_cast<std::size_t>(one.alternatives),
-                  {.tokens = one.targets});
-  }
-  at::Tensor found = at::zeros({std::ssize(scores), 2}, on_host(at::kDouble));
-  std::int64_t read = 0;
-  std::int64_t written = 0;
-  Stopwatch since_told;
-  forward(passages, std::move(lengths), [&](const at::Tensor& hidden, std::int64_t i) {
-    const Sizes& size = sizes[static_cast<std::size_t>(i)];
-    const at::Tensor mine = targets.narrow(0, read, size.alternatives * size.targets)
-                                .view({size.alternatives, size.targets});
-    found.narrow(0, written, size.alternatives).copy_(judge(hidden, mine.to(at::kLong)));
-    read += mine.numel();
-    written += size.alternatives;
-    if (since_told.seconds() < kProgressSeconds) return;
-    since_told = Stopwatch();
-    log_event(LogLevel::kInfo, "evaluate", concat("done=", i + 1, " of=", sizes.size()));
-  });
-  share(transport_, found, last, "scores");
-  const auto* value = found.const_data_ptr<double>();
-  for (Score& score : scores) {
-    score.log_likelihood = *value++;
-    score.greedy = *value++ != 0.0;
-  }
-  return scores;
+  Judging judging(transport_, passages, Rank{stages_ - 1});
+  forward(
+      passages, judging.lengths(), stage_ ? &*stage_ : nullptr,
+      [&](const at::Tensor& input, std::int64_t i) { judging.judge(*this, last_block(input), i); });
+  return judging.scores();
 }
 
 std::vector<double> Evaluator::window_losses(const at::Tensor& windows) {
-  std::vector<Passage> passages;
-  const std::int64_t count = transport_.rank().value == 0 ? windows.size(0) : 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const at::Tensor window = windows[i].contiguous();
-    const auto* ids = window.const_data_ptr<std::int32_t>();
-    const auto* end = ids + window.numel();
-    passages.push_back({.input = {ids, end - 1}, .targets = {{ids + 1, end}}});
+  return losses_of(score(passages_of(windows, transport_)));
+}
+
+Evaluator::Samples Evaluator::samples_for_adaptation(const std::vector<Passage>& passages,
+                                                     const std::vector<std::int64_t>& lengths,
+                                                     const std::vector<at::Tensor>& seen) {
+  Samples samples{.inputs = seen, .targets = {}};
+  if (subject_.recipe->tta.input == recipe::TtaInput::kEmbedding) {
+    samples.inputs = embeddings(passages, lengths);
   }
-  std::vector<double> losses;
-  for (const Score& score : score(passages)) {
-    losses.push_back(-score.log_likelihood / static_cast<double>(score.tokens));
+  if (subject_.recipe->tta.target == recipe::TtaTarget::kFpChain) {
+    std::optional<pipeline::FrozenStage> original;
+    if (stage_) {
+      original.emplace(model_, range_, nullptr, pipeline::LearnablesOf(), subject_.compute,
+                       subject_.store);
+    }
+    forward(passages, lengths, original ? &*original : nullptr,
+            [&](const at::Tensor& input, std::int64_t) {
+              samples.targets.push_back(original->forward(original->size() - 1, input));
+            });
   }
-  return losses;
+  return samples;
+}
+
+std::unique_ptr<AdaptedBlock> Evaluator::adapted_to(std::span<const at::Tensor> inputs,
+                                                    std::span<const at::Tensor> targets) const {
+  if (!has_last_block()) return nullptr;
+  auto block = std::make_unique<AdaptedBlock>(model_, *subject_.recipe, *subject_.states,
+                                              subject_.compute, subject_.store, inputs, targets);
+  log_event(LogLevel::kInfo, "adapted",
+            concat("windows=", inputs.size(), " loss_first_epoch=", block->losses().front(),
+                   " loss_last_epoch=", block->losses().back()));
+  return block;
+}
+
+Evaluator::AdaptedLosses Evaluator::adapted_window_losses(const at::Tensor& windows) {
+  const c10::NoGradGuard no_grad;
+  expect(subject_.recipe != nullptr, "only the model of a run is adapted");
+  const std::vector<Passage> passages = passages_of(windows, transport_);
+  Judging plain(transport_, passages, Rank{stages_ - 1});
+  std::vector<at::Tensor> seen;
+  forward(passages, plain.lengths(), stage_ ? &*stage_ : nullptr,
+          [&](const at::Tensor& input, std::int64_t i) {
+            plain.judge(*this, last_block(input), i);
+            seen.push_back(input.clone());
+          });
+  const Samples samples = samples_for_adaptation(passages, plain.lengths(), seen);
+  Judging adapted(transport_, passages, Rank{stages_ - 1});
+  const bool alone = subject_.recipe->tta.scope == recipe::TtaScope::kSequence;
+  if (!alone) adapted_ = adapted_to(samples.inputs, samples.targets);
+  for (std::size_t i = 0; i < seen.size(); ++i) {
+    if (alone) {
+      adapted_ = adapted_to(
+          std::span(samples.inputs).subspan(i, 1),
+          std::span(samples.targets)
+              .subspan(samples.targets.empty() ? 0 : i, samples.targets.empty() ? 0 : 1));
+    }
+    adapted.judge(*this, last_block(seen[i]), static_cast<std::int64_t>(i));
+  }
+  forget();
+  return {.plain = losses_of(plain.scores()), .adapted = losses_of(adapted.scores())};
+}
+
+void Evaluator::adapt(const at::Tensor& windows) {
+  const c10::NoGradGuard no_grad;
+  expect(subject_.recipe != nullptr, "only the model of a run is adapted");
+  forget();
+  const std::vector<Passage> passages = passages_of(windows, transport_);
+  const Judging lengths(transport_, passages, Rank{stages_ - 1});
+  std::vector<at::Tensor> seen;
+  forward(passages, lengths.lengths(), stage_ ? &*stage_ : nullptr,
+          [&](const at::Tensor& input, std::int64_t) { seen.push_back(input.clone()); });
+  const Samples samples = samples_for_adaptation(passages, lengths.lengths(), seen);
+  adapted_ = adapted_to(samples.inputs, samples.targets);
+}
+
+std::vector<at::Tensor> Evaluator::embeddings(const std::vector<Passage>& passages,
+                                              const std::vector<std::int64_t>& lengths) {
+  const Rank last{stages_ - 1};
+  const int rank = transport_.rank().value;
+  std::vector<at::Tensor> rows;
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    at::Tensor row =
+        at::empty({1, lengths[i], model_.config().hidden_size}, on_host(subject_.store));
+    if (rank == 0) {
+      row = model_.family().embed(embedding_, as_ids(passages[i].input)).to(subject_.store);
+    }
+    if (last.value > 0 && rank == 0) transport_.send(row, last, "embeddings")->wait();
+    if (last.value > 0 && rank == last.value) transport_.recv(row, Rank{0}, "embeddings")->wait();
+    if (rank == last.value) rows.push_back(row);
+  }
+  return rows;
 }
 
 }  // namespace lrq::eval

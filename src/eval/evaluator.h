@@ -2,13 +2,16 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
 #include "dist/transport.h"
 #include "io/block_state_store.h"
+#include "src/eval/adaptation.h"
 #include "src/pipeline/frozen_stage.h"
 #include "src/pipeline/model_source.h"
 #include "src/recipe/recipe.h"
@@ -57,20 +60,54 @@ class Evaluator {
   /// float32 logits.  Collective.  Source: docs/methods.md, "Perplexity".
   [[nodiscard]] std::vector<double> window_losses(const at::Tensor& windows);
 
+  /// Test-time adaptation (adaptation.h) by the recipe's table tta.  The subject must be a run.
+
+  /// The window losses of the run as it is, and with its last block adapted to these windows: to
+  /// all of them, or to each alone before it is scored (tta.scope).  The rank of the last stage
+  /// keeps what reaches the last block: windows x T x C of the store dtype.  Collective.
+  struct AdaptedLosses {
+    std::vector<double> plain;
+    std::vector<double> adapted;
+  };
+  [[nodiscard]] AdaptedLosses adapted_window_losses(const at::Tensor& windows);
+  /// Adapt the last block to unlabelled windows [n, T] int32 (rank 0), and score with it from now
+  /// on, until forget().  Collective.
+  void adapt(const at::Tensor& windows);
+  void forget() { adapted_.reset(); }
+
  private:
-  /// Run passages of these lengths through all stages; the last one hands each output [1, T, C] to
-  /// `at_end`.
+  class Judging;
+  using AtLastBlock = std::function<void(const at::Tensor& input, std::int64_t passage)>;
+  /// Run passages of these lengths through all stages; the last one hands each input [1, T, C] of
+  /// the last block to `at_last_block`.
   void forward(const std::vector<Passage>& passages, std::vector<std::int64_t> lengths,
-               const std::function<void(const at::Tensor& hidden, std::int64_t passage)>& at_end);
+               const pipeline::FrozenStage* stage, const AtLastBlock& at_last_block);
+  [[nodiscard]] bool has_last_block() const;
+  [[nodiscard]] at::Tensor last_block(const at::Tensor& input) const;
+  /// What adaptation needs of the passages, on the rank of the last block.  seen: what reaches that
+  /// block, passage after passage.
+  struct Samples {
+    std::vector<at::Tensor> inputs;
+    std::vector<at::Tensor> targets;  ///< empty: the original block's outputs on the inputs
+  };
+  [[nodiscard]] Samples samples_for_adaptation(const std::vector<Passage>& passages,
+                                               const std::vector<std::int64_t>& lengths,
+                                               const std::vector<at::Tensor>& seen);
+  [[nodiscard]] std::vector<at::Tensor> embeddings(const std::vector<Passage>& passages,
+                                                   const std::vector<std::int64_t>& lengths);
+  [[nodiscard]] std::unique_ptr<AdaptedBlock> adapted_to(std::span<const at::Tensor> inputs,
+                                                         std::span<const at::Tensor> targets) const;
   /// hidden [1, T, C]: the last block's output.  targets [A, n] int64.  Returns [A, 2] float64
   /// on the CPU: log-likelihood, greedy.
   [[nodiscard]] at::Tensor judge(const at::Tensor& hidden, const at::Tensor& targets) const;
 
   dist::Transport& transport_;  // Owns: borrowed from the command
+  Subject subject_;
   const pipeline::ModelSource& model_;
-  at::ScalarType store_;
   int stages_;
+  pipeline::BlockRange range_;
   std::optional<pipeline::FrozenStage> stage_;
+  std::unique_ptr<AdaptedBlock> adapted_;  // takes the last block's place
   models::NamedTensors embedding_;
   models::NamedTensors head_;
 };

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
+
+#include <ATen/ATen.h>
 
 #include "src/base/error.h"
 #include "src/base/text.h"
@@ -89,6 +92,20 @@ std::vector<Passage> make_passages(const std::vector<Request>& requests) {
     }
   }
   return passages;
+}
+
+at::Tensor pack_contexts(const std::vector<Request>& requests, std::int64_t length) {
+  std::vector<std::int32_t> all;
+  std::vector<std::int32_t> before;
+  for (const Request& request : requests) {
+    std::vector<std::int32_t> context(request.ids.begin(), request.ids.end() - request.targets);
+    if (context != before) all.insert(all.end(), context.begin(), context.end());
+    before = std::move(context);
+  }
+  const std::int64_t count = std::ssize(all);
+  const std::int64_t columns = std::min(length, count);
+  const std::int64_t rows = columns > 0 ? count / columns : 0;
+  return at::tensor(all, at::kInt).narrow(0, 0, rows * columns).view({rows, columns});
 }
 
 }  // namespace lrq::eval

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
+
 #include "io/tokenizer.h"
 #include "src/eval/evaluator.h"
 #include "src/eval/task_file.h"
@@ -37,5 +39,10 @@ struct Request {
 /// Passages whose alternatives are the requests in order.  Neighbours that differ only in their
 /// last id (choices of one token) share one passage: the model never sees that id.
 [[nodiscard]] std::vector<Passage> make_passages(const std::vector<Request>& requests);
+
+/// The contexts of the requests, each once for neighbours that share it, joined and cut into
+/// windows [n, length] int32; the rest is dropped, but one shorter window is made where there is no
+/// whole one.  What test-time adaptation learns from: no continuation is in it.
+[[nodiscard]] at::Tensor pack_contexts(const std::vector<Request>& requests, std::int64_t length);
 
 }  // namespace lrq::eval

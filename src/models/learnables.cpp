@@ -142,7 +142,8 @@ class Starter {
   }
 
   [[nodiscard]] bool shift_starts_at_zero() const {
-    return method_.shift == ShiftMode::kLearned && !family_.block().shift_starts_at_statistic;
+    return method_.shift == ShiftMode::kZero ||
+           (method_.shift == ShiftMode::kLearned && !family_.block().shift_starts_at_statistic);
   }
 
   /// The linears that the first published code gave vectors: queries, attention output and up

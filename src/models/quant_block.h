@@ -14,7 +14,8 @@ namespace lrq::models {
 enum class Clip { kLearned, kNone, kRatio };
 enum class ScaleStart { kLae, kSmoothQuant, kOnes };
 enum class ScaleMode { kLearned, kFixed, kOff };
-enum class ShiftMode { kLearned, kStatistic, kOff };
+/// kLearned starts where the family says (BlockSpec::shift_starts_at_statistic), kZero at 0.
+enum class ShiftMode { kLearned, kStatistic, kZero, kOff };
 enum class QkMode { kTied, kFree, kOff };
 enum class Parametrization { kLog, kAbsolute };
 /// What shares one range of queries, keys or values: kFamily: what the published code has for it.

@@ -13,7 +13,7 @@ io::TensorFile finished_block(BlockIndex block, const recipe::Recipe& recipe,
                               const models::NamedTensors& learnables) {
   io::TensorFile file{.tensors = learnables,
                       .metadata = {{"format", "lrq-dist block 1"}, {"block", concat(block)}}};
-  for (const auto& [field, value] : recipe::fields(recipe)) {
+  for (const auto& [field, value] : recipe::calibration_fields(recipe)) {
     file.metadata.emplace("recipe." + field, value);
   }
   return file;

@@ -5,7 +5,6 @@
 
 #include <ATen/ATen.h>
 
-#include "io/crc32c.h"
 #include "io/token_file.h"
 #include "io/tokenizer.h"
 #include "src/base/error.h"
@@ -117,15 +116,12 @@ at::Tensor calibration_tokens(const CalibrationRequest& request, const ModelSour
 
 io::RunManifest manifest_of(const CalibrationRequest& request, const ModelSource& model,
                             const at::Tensor& tokens, int ranks, std::string_view transport) {
-  const auto bytes = std::as_bytes(
-      std::span(tokens.const_data_ptr<std::int32_t>(), static_cast<std::size_t>(tokens.numel())));
   io::RunManifest manifest;
-  manifest.identity = {
-      {"model", model.fingerprint()},
-      {"tokens", concat(tokens.size(0), " x ", tokens.size(1), ", crc32c ", io::crc32c(bytes))},
-      {"seed", concat(request.seed)},
-      {"dtype", request.compute == at::kBFloat16 ? "bfloat16" : "float32"}};
-  for (const auto& [field, value] : recipe::fields(request.recipe)) {
+  manifest.identity = {{"model", model.fingerprint()},
+                       {"tokens", io::tokens_fingerprint(tokens)},
+                       {"seed", concat(request.seed)},
+                       {"dtype", request.compute == at::kBFloat16 ? "bfloat16" : "float32"}};
+  for (const auto& [field, value] : recipe::calibration_fields(request.recipe)) {
     manifest.identity.emplace("recipe." + field, value);
   }
   manifest.machine = request.machine;

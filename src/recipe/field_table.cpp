@@ -33,6 +33,10 @@ constexpr auto words(Schedule) { return std::array{"waves", "independent"}; }
 constexpr auto words(Emit) { return std::array{"pre", "post"}; }
 constexpr auto words(LrSchedule) { return std::array{"constant", "linear"}; }
 constexpr auto words(Nonfinite) { return std::array{"restore", "stop"}; }
+constexpr auto words(TtaInit) { return std::array{"start", "calibrated"}; }
+constexpr auto words(TtaScope) { return std::array{"set", "sequence"}; }
+constexpr auto words(TtaTarget) { return std::array{"homologous", "fp_chain"}; }
+constexpr auto words(TtaInput) { return std::array{"blocks", "embedding"}; }
 constexpr auto words(Store) { return std::array{"compute", "float32", "bfloat16"}; }
 
 template <typename Member>
@@ -135,6 +139,7 @@ std::vector<Field> make_table() {
   using V = R::RotationVectors;
   using L = R::Loss;
   using T = R::Train;
+  using D = R::Tta;
   return {
       field("weights.bits", &R::weights, &W::bits),
       field("weights.per", &R::weights, &W::per),
@@ -184,6 +189,15 @@ std::vector<Field> make_table() {
       field("train.nonfinite", &R::train, &T::nonfinite),
       field("train.keep_best", &R::train, &T::keep_best),
       field("train.store", &R::train, &T::store),
+      field("tta.init", &R::tta, &D::init),
+      field("tta.scope", &R::tta, &D::scope),
+      field("tta.target", &R::tta, &D::target),
+      field("tta.skip_calib_set", &R::tta, &D::skip_calib_set),
+      field("tta.input", &R::tta, &D::input),
+      field("tta.act_quant", &R::tta, &D::act_quant),
+      field("tta.epochs", &R::tta, &D::epochs),
+      field("tta.let_lr", &R::tta, &D::let_lr),
+      field("tta.lwc_lr", &R::tta, &D::lwc_lr),
   };
 }
 

@@ -115,6 +115,12 @@ std::vector<std::pair<std::string, std::string>> fields(const Recipe& recipe) {
   return out;
 }
 
+std::vector<std::pair<std::string, std::string>> calibration_fields(const Recipe& recipe) {
+  auto all = fields(recipe);
+  std::erase_if(all, [](const auto& field) { return field.first.starts_with("tta."); });
+  return all;
+}
+
 void validate(const Recipe& recipe) {
   const Check check(recipe);
   check_weights(recipe.weights, recipe.name, check);
@@ -125,6 +131,9 @@ void validate(const Recipe& recipe) {
   check.that(recipe.smoothing.alpha >= 0.0 && recipe.smoothing.alpha <= 1.0, "smoothing.alpha",
              "a number from 0 to 1", "set smoothing.alpha=0.5");
   check_rotation(recipe.rotation_vectors, check);
+  check.at_least(1, "tta.epochs", recipe.tta.epochs);
+  check.not_negative("tta.let_lr", recipe.tta.let_lr);
+  check.not_negative("tta.lwc_lr", recipe.tta.lwc_lr);
   check_train(recipe, check);
 }
 

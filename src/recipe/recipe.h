@@ -26,6 +26,10 @@ enum class Schedule { kWaves, kIndependent };
 enum class Emit { kPre, kPost };
 enum class LrSchedule { kConstant, kLinear };
 enum class Nonfinite { kRestore, kStop };
+enum class TtaInit { kStart, kCalibrated };
+enum class TtaScope { kSet, kSequence };
+enum class TtaTarget { kHomologous, kFpChain };  // "homologous", "fp_chain"
+enum class TtaInput { kBlocks, kEmbedding };
 enum class Store { kCompute, kFloat32, kBfloat16 };
 
 /// Everything that says how to quantize, and nothing that says where or on what.
@@ -89,11 +93,27 @@ struct Recipe {
     bool keep_best = false;
     Store store = Store::kCompute;
   } train;
+  /// Test-time adaptation of the last block, by `eval --tta`.
+  struct Tta {
+    TtaInit init = TtaInit::kStart;
+    TtaScope scope = TtaScope::kSet;
+    TtaTarget target = TtaTarget::kHomologous;
+    bool skip_calib_set = true;
+    TtaInput input = TtaInput::kBlocks;  ///< embedding: parity with the published code
+    bool act_quant = true;               ///< false: likewise
+    int epochs = 5;
+    double let_lr = 0.0;  ///< 0: as train.let_lr
+    double lwc_lr = 1e-2;
+  } tta;
 };
 
 /// Every field as ("table.field", value as TOML text), in the order of the struct: what the
 /// manifest stores and compares, and what `recipe show` prints.
 [[nodiscard]] std::vector<std::pair<std::string, std::string>> fields(const Recipe& recipe);
+
+/// Those that a calibration depends on: all but the table tta.
+[[nodiscard]] std::vector<std::pair<std::string, std::string>> calibration_fields(
+    const Recipe& recipe);
 
 /// Check that the values fit together.  Throws UsageError naming the field.
 void validate(const Recipe& recipe);

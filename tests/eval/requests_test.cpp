@@ -1,5 +1,6 @@
 #include "src/eval/requests.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "src/base/error.h"
@@ -87,6 +88,18 @@ TEST(RequestsTest, ChoicesOfOneTokenShareAPassage) {
   EXPECT_EQ(passages[1].input, (Ids{1, 5}));
   EXPECT_EQ(passages[1].targets, (std::vector<Ids>{{5, 8}}));
   EXPECT_EQ(passages[2].targets, (std::vector<Ids>{{6, 8}}));
+}
+
+TEST(PackContextsTest, TakesEachContextOnceAndNoContinuation) {
+  const std::vector<Request> requests = {{.ids = {1, 2, 3, 90}, .targets = 1},
+                                         {.ids = {1, 2, 3, 91, 92}, .targets = 2},
+                                         {.ids = {4, 5, 93}, .targets = 1},
+                                         {.ids = {6, 7, 8, 94}, .targets = 1}};
+  // 1 2 3 4 5 6 7 8 in threes; the last two are dropped.
+  const at::Tensor packed = pack_contexts(requests, 3);
+  EXPECT_TRUE(at::equal(packed, at::tensor({1, 2, 3, 4, 5, 6}, at::kInt).view({2, 3})));
+  EXPECT_EQ(pack_contexts(requests, 100).sizes(), at::IntArrayRef({1, 8})) << "one shorter window";
+  EXPECT_EQ(pack_contexts({}, 3).size(0), 0);
 }
 
 }  // namespace

@@ -217,7 +217,7 @@ TEST(FieldsTest, EveryFieldIsATomlValueOfTheRightSpelling) {
   EXPECT_EQ(text_of("train.let_lr"), "0.001");
   EXPECT_EQ(text_of("train.nonfinite"), "\"restore\"");
   EXPECT_EQ(all.front().first, "weights.bits");
-  EXPECT_EQ(all.back().first, "train.store");
+  EXPECT_EQ(all.back().first, "tta.lwc_lr");
 }
 
 TEST(ToTomlTest, ReadsBackToTheSameValueWhateverTheFieldsAre) {

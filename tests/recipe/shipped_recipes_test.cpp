@@ -80,6 +80,15 @@ std::map<std::string, std::string> expected(const std::map<std::string, std::str
       {"train.nonfinite", "\"restore\""},
       {"train.keep_best", "false"},
       {"train.store", "\"compute\""},
+      {"tta.init", "\"start\""},
+      {"tta.scope", "\"set\""},
+      {"tta.target", "\"homologous\""},
+      {"tta.skip_calib_set", "true"},
+      {"tta.input", "\"blocks\""},
+      {"tta.act_quant", "true"},
+      {"tta.epochs", "5"},
+      {"tta.let_lr", "0.0"},
+      {"tta.lwc_lr", "0.01"},
   };
   for (const auto& [name, value] : differs) all.at(name) = value;
   return all;
