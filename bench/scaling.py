@@ -6,6 +6,7 @@ import math
 import shutil
 import statistics
 
+import rows
 import runs
 
 SAMPLES, TOKENS, WAVE, EPOCHS = 16, 256, 8, 5
@@ -97,19 +98,12 @@ def work(options):
     return 0
 
 
-def at_least_one(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
-
-
 def main():
     parser = argparse.ArgumentParser(prog="launch/bench scaling", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="write the result to this file")
-    parser.add_argument("--blocks", type=at_least_one, default=8, metavar="N",
+    parser.add_argument("--blocks", type=rows.at_least_one, default=8, metavar="N",
                         help="first so many blocks of the model, 2 or more (default %(default)s)")
-    parser.add_argument("--pairs", type=at_least_one, default=3, metavar="N",
+    parser.add_argument("--pairs", type=rows.at_least_one, default=3, metavar="N",
                         help="runs on 1 rank and on 2, in turn (default %(default)s)")
     options = parser.parse_args()
     if options.blocks < 2:

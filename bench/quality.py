@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""What the methods reach on SmolLM2-135M: a calibration and its evaluations a row.
+
+Two tables: `methods` (methods by schemes, by perplexity and zero-shot mean, with and without
+test-time adaptation) and `waves` (LRQuant by wave width and batch, by propagated loss).  Rows that
+an earlier call finished are not run again, and one that was interrupted goes on at its newest cut;
+see bench/README.md.  LRQ_VALID_TEXT names the whole calibration text, where it is.
+"""
+import argparse
+import itertools
+import pathlib
+import shutil
+import statistics
+
+import rows
+import runs
+
+SAMPLES, TOKENS, WINDOW = 16, 256, 512
+SCHEMES = {"w6a6": ("--wbits", 6, "--abits", 6),
+           "w4a4": ("--wbits", 4, "--abits", 4),
+           "w3a16-g64": ("--wbits", 3, "--abits", 16, "--group-size", 64),
+           "w2a16-g64": ("--wbits", 2, "--abits", 16, "--group-size", 64)}
+# Recipe of each method where activations are quantized, and where weights alone are.
+METHODS = {"rtn": ("rtn", "rtn"),
+           "smoothquant": ("smoothquant", "smoothquant"),
+           "omniquant": ("omniquant", "omniquant-wo"),
+           "lae-start": ("lae-start", "lae-start"),
+           "lrquant": ("lrquant", "lrquant-wo"),
+           "lrquant-plus": ("lrquant-plus", "lrquant-plus-wo")}
+# What each learned method is compared with: the same recipe without a step.
+LEARNED = ("omniquant", "lrquant", "lrquant-plus")
+WAVES = {"w6a6": "lrquant", "w3a16-g64": "lrquant-wo"}
+
+
+class MethodRow(rows.Row):
+    """One method with one scheme and one seed, `wave = 1`, batch 1."""
+
+    def __init__(self, method, scheme, seed, settings, folder):
+        self.method, self.scheme, self.seed = method, scheme, seed
+        super().__init__(f"{method}-{scheme}-seed-{seed}", settings, folder)
+
+    def make(self):
+        settings = self.settings
+        recipe = METHODS[self.method]["a16" in self.scheme]
+        learned = ("--epochs", settings["epochs"]) if self.method in LEARNED else ()
+        runs.run_logged(calibration(settings, recipe, self.scheme, self.seed, self.run, 30)
+                        + [*learned, "--wave", 1], self.log)
+        adapt = () if settings["tta"] == "off" else ("--tta",)
+        found = self.evaluate("--ppl", runs.TEXTS / "test.joined.txt", "--seqlen", WINDOW,
+                              "--limit", settings["limit"], *adapt)
+        result = {"ppl": single(found["ppl"])}
+        if adapt:
+            result["ppl_adapted"] = single(found["ppl_adapted"])
+        if settings["documents"] > 0:
+            found = self.evaluate("--tasks", "*", "--task-dir", runs.TASKS, "--seqlen", WINDOW,
+                                  "--limit", settings["documents"], *adapt)
+            result["tasks"] = found["tasks_mean"]
+            if adapt:
+                result["tasks_adapted"] = found["tasks_mean_adapted"]
+        shutil.rmtree(self.run / "activations")  # 0.3 GB that nothing reads any more
+        self.keep({**result, **rows.newest_frozen(self.run / "metrics.jsonl", 29)})
+
+    def evaluate(self, *options):
+        file = self.run.with_suffix(".eval.json")
+        runs.run_logged([runs.PROGRAM, "eval", "--run", self.run, "--threads", 1, "--json", file,
+                         *options], self.log)
+        return runs.read_json(file)
+
+
+class WaveRow(rows.Row):
+    """LRQuant on the first blocks, with a width, a batch and a seed."""
+
+    def __init__(self, scheme, wave, batch, seed, settings, folder):
+        self.scheme, self.wave, self.batch, self.seed = scheme, wave, batch, seed
+        super().__init__(f"wave-{wave}-batch-{batch}-{scheme}-seed-{seed}", settings, folder)
+
+    def make(self):
+        settings = self.settings
+        blocks = settings["blocks"]
+        # As many samples a step take as many times the rate.
+        rates = ("--let-lr", 1e-3 * self.batch, "--lwc-lr", 1e-2 * self.batch)
+        runs.run_logged(
+            calibration(settings, WAVES[self.scheme], self.scheme, self.seed, self.run, blocks)
+            + ["--epochs", settings["epochs"], "--wave", self.wave, "--batch-size", self.batch,
+               *rates], self.log)
+        self.keep(rows.newest_frozen(self.run / "metrics.jsonl", blocks - 1))
+        shutil.rmtree(self.run / "activations")
+
+
+def calibration(settings, recipe, scheme, seed, run, blocks):
+    return [runs.PROGRAM, "calibrate", "--model", runs.MODEL, "--calib", settings["text"],
+            "--nsamples", SAMPLES, "--seqlen", TOKENS, "--recipe", recipe, *SCHEMES[scheme],
+            "--seed", seed, "--hidden-layer-num", blocks, "--dtype", "float32", "--threads", 1,
+            "--run", run, "--resume"]
+
+
+def single(values):
+    (value,) = values.values()
+    return value
+
+
+def median_cell(found, name, digits):
+    """Median over the seeds that are there, and the others' spread."""
+    values = sorted(one[name] for one in found if one and name in one)
+    if not values:
+        return "-"
+    text = f"{statistics.median(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ({values[0]:.{digits}f} - {values[-1]:.{digits}f})"
+    return text
+
+
+def method_table(table, methods, schemes):
+    columns = (("perplexity", "ppl", 3), ("adapted", "ppl_adapted", 3),
+               ("zero-shot mean", "tasks", 4), ("adapted", "tasks_adapted", 4),
+               ("NLC median", "nlc_median", 4))
+    lines = [rows.table_line(("scheme", "method", "seeds", *(title for title, _, _ in columns))),
+             "|---|---|---:|" + "---:|" * len(columns)]
+    for scheme, method in itertools.product(schemes, methods):
+        found = [row.result() for row in table if (row.scheme, row.method) == (scheme, method)]
+        lines.append(rows.table_line((scheme, method, str(sum(one is not None for one in found)),
+                                      *(median_cell(found, name, digits)
+                                        for _, name, digits in columns))))
+    return "\n".join(lines)
+
+
+def wave_table(table):
+    lines = [rows.table_line(("scheme", "wave", "batch", "seeds", "NLC mean", "NLC median")),
+             "|---|---:|---:|---:|---:|---:|"]
+    for scheme, wave, batch in sorted({(r.scheme, r.wave, r.batch) for r in table},
+                                      key=lambda key: (key[0] != "w6a6", *key)):
+        found = [row.result() for row in table
+                 if (row.scheme, row.wave, row.batch) == (scheme, wave, batch)]
+        lines.append(rows.table_line((scheme, str(wave), str(batch),
+                                      str(sum(one is not None for one in found)),
+                                      median_cell(found, "nlc", 5),
+                                      median_cell(found, "nlc_median", 5))))
+    return "\n".join(lines)
+
+
+def caption(settings, is_excerpt, what):
+    return (f"SmolLM2-135M, {what}, {settings['epochs']} epochs where anything is learned, one "
+            f"rank, float32; {SAMPLES} windows of {TOKENS} tokens drawn by the seed from "
+            f"{rows.text_name(settings['text'], is_excerpt)}. Medians over the seeds, smallest and "
+            f"largest in brackets. NLC: propagated error behind the last block, over the {SAMPLES} "
+            "calibration samples.")
+
+
+def work(options):
+    text, digest, is_excerpt = rows.calibration_text()
+    settings = {"epochs": options.epochs, "text": str(text), "text_sha256": digest}
+    if options.table == "waves":
+        settings["blocks"] = options.hidden_layer_num
+        what = (f"lrquant on the first {options.hidden_layer_num} blocks (a wave wider than that "
+                "is that wide), rates times the batch")
+        make = [(WaveRow, key) for key in itertools.product(options.seeds, options.schemes or WAVES,
+                                                            (1, 8), (1, 4))]
+        make = [(kind, (scheme, wave, batch, seed)) for kind, (seed, scheme, wave, batch) in make]
+    else:
+        settings |= {"limit": options.limit, "documents": options.documents, "tta": options.tta}
+        what = (f"wave 1, batch 1; perplexity on the first {options.limit} windows of {WINDOW} "
+                f"tokens of WikiText-2's test text, zero-shot on {options.documents} documents of "
+                "each of nine tasks")
+        make = [(MethodRow, (method, scheme, seed)) for seed, scheme, method in itertools.product(
+            options.seeds, options.schemes or SCHEMES, options.methods)]
+    folder = options.folder.resolve() / f"{options.table}-{options.epochs}-epochs-{digest[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    table = [kind(*key, settings, folder) for kind, key in make]
+    failures = [] if options.show else rows.make_missing(table, options.jobs)
+    drawn = (wave_table(table) if options.table == "waves" else
+             method_table(table, options.methods, options.schemes or SCHEMES))
+    page = f"{drawn}\n\n{caption(settings, is_excerpt, what)}\n"
+    return rows.finish(page, options.out, failures, len(table), folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="launch/bench quality", description=__doc__)
+    parser.add_argument("--table", choices=("methods", "waves"), default="methods",
+                        help="which table (default %(default)s)")
+    parser.add_argument("--out", metavar="FILE", help="write the table to this file too")
+    rows.add_number(parser, "--epochs", 5, "passes over the samples")
+    rows.add_number(parser, "--limit", 40, "windows of the perplexity")
+    parser.add_argument("--documents", type=int, default=200, metavar="N",
+                        help="documents of each zero-shot task; 0: none (default %(default)s)")
+    rows.add_number(parser, "--hidden-layer-num", 8, "blocks of the table waves")
+    rows.add_number(parser, "--jobs", 1, "rows that run at the same time, one core each")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS),
+                        metavar="M", help=f"rows of {', '.join(METHODS)} (default all)")
+    parser.add_argument("--schemes", nargs="+", choices=SCHEMES, metavar="S",
+                        help=f"of {', '.join(SCHEMES)} (default all)")
+    parser.add_argument("--tta", choices=("on", "off"), default="on",
+                        help="with test-time adaptation beside (default %(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4], metavar="S",
+                        help="seeds of the calibration windows (default 2 3 4)")
+    parser.add_argument("--show", action="store_true", help="only print what is there")
+    parser.add_argument("--folder", type=pathlib.Path, default=runs.FOLDER / "quality",
+                        metavar="DIR", help="run directories and results (default %(default)s)")
+    options = parser.parse_args()
+    runs.run_main("quality", lambda: work(options))
+
+
+if __name__ == "__main__":
+    main()
