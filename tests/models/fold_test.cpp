@@ -304,5 +304,61 @@ TEST(FoldTest, GradientsAreThoseOfFiniteDifferences) {
   }
 }
 
+/// A weight whose every range of `group` columns has its largest magnitude far above the others, so
+/// that small steps change no range's end, and so no slope.
+at::Tensor with_clear_ends(SmallBlock& block, const at::Tensor& weight, std::int64_t group) {
+  at::Tensor clear = weight.clamp(-0.7, 0.7);
+  for (std::int64_t column = 0; column < weight.size(1); column += group) {
+    clear.select(1, column).copy_(block.normal({weight.size(0)}).abs() * 0.1 + 1.5);
+  }
+  return clear;
+}
+
+// With 15 bits the steps of the quantizer are so small that differences of the real, rounded output
+// follow the written-out gradient: of clip factors through ranges, of rotation vectors through the
+// de-quantized weight.  (Symmetric: the rounded zero point of an asymmetric grid moves
+// with the range and carries no gradient, so there the two differ by design.)
+TEST(FoldTest, GradientsThroughTheQuantizerAreThoseOfCoarseDifferencesAtFifteenBits) {
+  constexpr double kStep = 0.02;
+  for (const std::int64_t group : {0, 8}) {
+    SmallBlock block(2, at::kDouble);
+    BlockMethod method = method_with_bits(15, 16);
+    method.weight.group_size = group;
+    method.weight.symmetric = true;
+    method.weight.zero_point = false;
+    NamedTensors learnables;
+    for (const LinearSpec& linear : block.family->block().linears) {
+      at::Tensor& weight = block.weights.at(linear.name + ".weight");
+      weight = with_clear_ends(block, weight, group > 0 ? group : linear.in);
+      const std::int64_t ranges = linear.out * method.weight.groups(linear.in);
+      learnables[upper_clip_name(linear.name)] = block.normal({ranges, 1}) * 0.1 + 1.0;
+      learnables[lower_clip_name(linear.name)] = at::full({ranges, 1}, -1.0, at::kDouble);
+      learnables[row_rotation_name(linear.name)] = block.normal({linear.out, 1}) * 0.2 + 1.0;
+    }
+    const at::Tensor direction = block.normal({1, 6, 16});
+    const auto value = [&] { return (block.run(learnables, method) * direction).sum(); };
+    for (auto& item : learnables) item.second.set_requires_grad(true);
+    value().backward();
+    const at::NoGradGuard no_grad;
+    for (auto& [name, tensor] : learnables) {
+      const at::Tensor flat = tensor.detach().view({-1});
+      at::Tensor expected = at::empty_like(flat);
+      for (std::int64_t entry = 0; entry < flat.numel(); ++entry) {
+        const double kept = flat[entry].item<double>();
+        flat[entry].fill_(kept + kStep);
+        const double above = value().item<double>();
+        flat[entry].fill_(kept - kStep);
+        expected[entry] = (above - value().item<double>()) / (2 * kStep);
+        flat[entry].fill_(kept);
+      }
+      const double largest = expected.abs().max().item<double>();
+      const double off = (tensor.grad().view({-1}) - expected).abs().max().item<double>();
+      const bool ends_below = name.ends_with("lowbound_factor");  // never the larger magnitude
+      EXPECT_EQ(largest > 1e-3, !ends_below) << name << " " << largest;
+      EXPECT_LT(off, ends_below ? 1e-3 : 0.03 * largest) << name << " group " << group;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lrq::models
