@@ -9,17 +9,14 @@
 
 #include "src/base/check.h"
 #include "src/base/log.h"
-#include "src/base/process.h"
 #include "src/base/text.h"
+#include "src/eval/judging.h"
 #include "src/pipeline/forward_pass.h"
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
 
 namespace lrq::eval {
 namespace {
-
-// A full evaluation takes hours; between two signs of progress there should not be many minutes.
-constexpr double kProgressSeconds = 30.0;
 
 // Rows of logits made at a time: 256 x 128k vocabulary entries are 128 MiB.
 constexpr std::int64_t kLogitRows = 256;
@@ -37,70 +34,9 @@ double head_cost(const models::ModelConfig& config) {
   return static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size);
 }
 
-at::TensorOptions on_host(at::ScalarType dtype) {
-  return at::TensorOptions().dtype(dtype).device(at::kCPU);
-}
-
-/// Give every rank what `root` has; on the others `t` says the shape.
-void share(dist::Transport& transport, at::Tensor& t, Rank root, std::string_view label) {
-  if (transport.rank() != root) return transport.recv(t, root, label)->wait();
-  for (int to = 0; to < transport.size(); ++to) {
-    if (to != root.value) transport.send(t, Rank{to}, label)->wait();
-  }
-}
-
-/// Sizes of one passage: T, n, A.
-struct Sizes {
-  std::int64_t input = 0;
-  std::int64_t targets = 0;
-  std::int64_t alternatives = 0;
-};
-
-/// What every rank must know of the passages that rank 0 has.
-std::vector<Sizes> share_sizes(dist::Transport& transport, const std::vector<Passage>& passages) {
-  const bool first = transport.rank().value == 0;
-  at::Tensor count = at::full({1}, static_cast<std::int64_t>(passages.size()), on_host(at::kLong));
-  share(transport, count, Rank{0}, "passages");
-  at::Tensor table = at::zeros({count[0].item<std::int64_t>(), 3}, on_host(at::kLong));
-  auto* row = table.mutable_data_ptr<std::int64_t>();
-  for (std::size_t i = 0; first && i < passages.size(); ++i, row += 3) {
-    const Passage& passage = passages[i];
-    expect(!passage.targets.empty() && !passage.targets.front().empty(), "a passage has targets");
-    row[0] = static_cast<std::int64_t>(passage.input.size());
-    row[1] = static_cast<std::int64_t>(passage.targets.front().size());
-    row[2] = static_cast<std::int64_t>(passage.targets.size());
-    expect(row[1] <= row[0], "a passage has a position for every target");
-  }
-  share(transport, table, Rank{0}, "passage sizes");
-  std::vector<Sizes> sizes;
-  const auto* value = table.const_data_ptr<std::int64_t>();
-  for (std::int64_t i = 0; i < table.size(0); ++i, value += 3) {
-    sizes.push_back({.input = value[0], .targets = value[1], .alternatives = value[2]});
-  }
-  return sizes;
-}
-
-/// All targets in a row, int32, on rank 0 and on the last stage, which judges.
-at::Tensor share_targets(dist::Transport& transport, const std::vector<Passage>& passages,
-                         const std::vector<Sizes>& sizes, Rank last) {
-  std::int64_t count = 0;
-  for (const Sizes& one : sizes) count += one.targets * one.alternatives;
-  at::Tensor all = at::empty({count}, on_host(at::kInt));
-  auto* out = all.mutable_data_ptr<std::int32_t>();
-  for (const Passage& passage : passages) {
-    for (const auto& targets : passage.targets) {
-      expect(targets.size() == passage.targets.front().size(), "alternatives are equally long");
-      out = std::copy(targets.begin(), targets.end(), out);
-    }
-  }
-  if (last.value == 0) return all;
-  if (transport.rank().value == 0) transport.send(all, last, "targets")->wait();
-  if (transport.rank() == last) transport.recv(all, Rank{0}, "targets")->wait();
-  return all;
-}
-
 at::Tensor as_ids(const std::vector<std::int32_t>& ids) {
-  at::Tensor row = at::empty({1, static_cast<std::int64_t>(ids.size())}, on_host(at::kLong));
+  at::Tensor row =
+      at::empty({1, static_cast<std::int64_t>(ids.size())}, at::device(at::kCPU).dtype(at::kLong));
   std::copy(ids.begin(), ids.end(), row.mutable_data_ptr<std::int64_t>());
   return row;
 }
@@ -163,66 +99,6 @@ at::Tensor Evaluator::judge(const at::Tensor& hidden, const at::Tensor& targets)
   return at::stack({sums, greedy.to(at::kDouble)}, 1).cpu();
 }
 
-/// Scores of passages in the making: what was to be predicted, and what each rank knows of it.
-class Evaluator::Judging {
- public:
-  Judging(dist::Transport& transport, const std::vector<Passage>& passages, Rank last)
-      : transport_(transport),
-        last_(last),
-        sizes_(share_sizes(transport, passages)),
-        targets_(share_targets(transport, passages, sizes_, last)) {
-    for (const Sizes& one : sizes_) {
-      lengths_.push_back(one.input);
-      firsts_.emplace_back(read_, alternatives_);
-      read_ += one.alternatives * one.targets;
-      alternatives_ += one.alternatives;
-    }
-    found_ = at::zeros({alternatives_, 2}, on_host(at::kDouble));
-  }
-
-  [[nodiscard]] const std::vector<std::int64_t>& lengths() const { return lengths_; }
-
-  /// Judge a passage by the last block's output; on the rank that has it.
-  void judge(const Evaluator& evaluator, const at::Tensor& hidden, std::int64_t passage) {
-    const Sizes& size = sizes_[static_cast<std::size_t>(passage)];
-    const auto [read, written] = firsts_[static_cast<std::size_t>(passage)];
-    const at::Tensor mine = targets_.narrow(0, read, size.alternatives * size.targets)
-                                .view({size.alternatives, size.targets});
-    found_.narrow(0, written, size.alternatives).copy_(evaluator.judge(hidden, mine.to(at::kLong)));
-    ++judged_;
-    if (since_told_.seconds() < kProgressSeconds) return;
-    since_told_ = Stopwatch();
-    log_event(LogLevel::kInfo, "evaluate", concat("done=", judged_, " of=", sizes_.size()));
-  }
-
-  /// The scores, on every rank.  Collective.
-  [[nodiscard]] std::vector<Score> scores() {
-    share(transport_, found_, last_, "scores");
-    const auto* value = found_.const_data_ptr<double>();
-    std::vector<Score> scores;
-    for (const Sizes& one : sizes_) {
-      for (std::int64_t i = 0; i < one.alternatives; ++i, value += 2) {
-        scores.push_back(
-            {.log_likelihood = value[0], .greedy = value[1] != 0.0, .tokens = one.targets});
-      }
-    }
-    return scores;
-  }
-
- private:
-  dist::Transport& transport_;
-  Rank last_;
-  std::vector<Sizes> sizes_;
-  at::Tensor targets_;
-  std::vector<std::int64_t> lengths_;
-  std::vector<std::pair<std::int64_t, std::int64_t>> firsts_;  // of each passage: target, score
-  std::int64_t read_ = 0;
-  std::int64_t alternatives_ = 0;
-  at::Tensor found_;
-  std::int64_t judged_ = 0;
-  Stopwatch since_told_;
-};
-
 bool Evaluator::has_last_block() const { return transport_.rank().value + 1 == stages_; }
 
 at::Tensor Evaluator::last_block(const at::Tensor& input) const {
@@ -260,9 +136,10 @@ std::vector<Score> Evaluator::score(const std::vector<Passage>& passages) {
   const c10::NoGradGuard no_grad;
   expect(transport_.rank().value == 0 || passages.empty(), "passages come from rank 0");
   Judging judging(transport_, passages, Rank{stages_ - 1});
-  forward(
-      passages, judging.lengths(), stage_ ? &*stage_ : nullptr,
-      [&](const at::Tensor& input, std::int64_t i) { judging.judge(*this, last_block(input), i); });
+  forward(passages, judging.lengths(), stage_ ? &*stage_ : nullptr,
+          [&](const at::Tensor& input, std::int64_t i) {
+            judging.record(i, judge(last_block(input), judging.targets(i)));
+          });
   return judging.scores();
 }
 
@@ -310,7 +187,7 @@ Evaluator::AdaptedLosses Evaluator::adapted_window_losses(const at::Tensor& wind
   std::vector<at::Tensor> seen;
   forward(passages, plain.lengths(), stage_ ? &*stage_ : nullptr,
           [&](const at::Tensor& input, std::int64_t i) {
-            plain.judge(*this, last_block(input), i);
+            plain.record(i, judge(last_block(input), plain.targets(i)));
             seen.push_back(input.clone());
           });
   const Samples samples = samples_for_adaptation(passages, plain.lengths(), seen);
@@ -324,7 +201,8 @@ Evaluator::AdaptedLosses Evaluator::adapted_window_losses(const at::Tensor& wind
           std::span(samples.targets)
               .subspan(samples.targets.empty() ? 0 : i, samples.targets.empty() ? 0 : 1));
     }
-    adapted.judge(*this, last_block(seen[i]), static_cast<std::int64_t>(i));
+    const auto passage = static_cast<std::int64_t>(i);
+    adapted.record(passage, judge(last_block(seen[i]), adapted.targets(passage)));
   }
   forget();
   return {.plain = losses_of(plain.scores()), .adapted = losses_of(adapted.scores())};
@@ -349,8 +227,8 @@ std::vector<at::Tensor> Evaluator::embeddings(const std::vector<Passage>& passag
   const int rank = transport_.rank().value;
   std::vector<at::Tensor> rows;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
-    at::Tensor row =
-        at::empty({1, lengths[i], model_.config().hidden_size}, on_host(subject_.store));
+    at::Tensor row = at::empty({1, lengths[i], model_.config().hidden_size},
+                               at::device(at::kCPU).dtype(subject_.store));
     if (rank == 0) {
       row = model_.family().embed(embedding_, as_ids(passages[i].input)).to(subject_.store);
     }

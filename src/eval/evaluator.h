@@ -12,6 +12,7 @@
 #include "dist/transport.h"
 #include "io/block_state_store.h"
 #include "src/eval/adaptation.h"
+#include "src/eval/judging.h"
 #include "src/pipeline/frozen_stage.h"
 #include "src/pipeline/model_source.h"
 #include "src/recipe/recipe.h"
@@ -25,22 +26,6 @@ struct Subject {
   const io::BlockStateStore* states = nullptr;  ///< with recipe: every block's file
   at::ScalarType compute = at::kFloat;
   at::ScalarType store = at::kFloat;
-};
-
-/// One forward pass, and the predictions that are read from it.
-struct Passage {
-  /// T ids, at least one: what the model sees.
-  std::vector<std::int32_t> input;
-  /// A >= 1 alternatives of n ids each, 1 <= n <= T: what the last n positions are to predict.
-  std::vector<std::vector<std::int32_t>> targets;
-};
-
-/// How the model likes one alternative of a passage.
-struct Score {
-  double log_likelihood = 0.0;  ///< sum over its ids of the log-softmax of float32 logits
-  bool greedy = false;          ///< no other id has a larger logit anywhere
-  std::int64_t tokens = 0;      ///< n
-  bool operator==(const Score&) const = default;
 };
 
 /// A model spread over all ranks for evaluation: its blocks in stages of equal cost (the head
@@ -76,7 +61,6 @@ class Evaluator {
   void forget() { adapted_.reset(); }
 
  private:
-  class Judging;
   using AtLastBlock = std::function<void(const at::Tensor& input, std::int64_t passage)>;
   /// Run passages of these lengths through all stages; the last one hands each input [1, T, C] of
   /// the last block to `at_last_block`.
