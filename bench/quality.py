@@ -20,15 +20,21 @@ SCHEMES = {"w6a6": ("--wbits", 6, "--abits", 6),
            "w4a4": ("--wbits", 4, "--abits", 4),
            "w3a16-g64": ("--wbits", 3, "--abits", 16, "--group-size", 64),
            "w2a16-g64": ("--wbits", 2, "--abits", 16, "--group-size", 64)}
-# Recipe of each method where activations are quantized, and where weights alone are.
+# Recipe of each method where activations are quantized, and where weights alone are; what is set.
 METHODS = {"rtn": ("rtn", "rtn"),
            "smoothquant": ("smoothquant", "smoothquant"),
            "omniquant": ("omniquant", "omniquant-wo"),
            "lae-start": ("lae-start", "lae-start"),
            "lrquant": ("lrquant", "lrquant-wo"),
-           "lrquant-plus": ("lrquant-plus", "lrquant-plus-wo")}
-# What each learned method is compared with: the same recipe without a step.
-LEARNED = ("omniquant", "lrquant", "lrquant-plus")
+           "lrquant-plus": ("lrquant-plus", "lrquant-plus-wo"),
+           # What each of our own options is worth.
+           "lrquant, token_energy": ("lrquant", "lrquant-wo", "loss.mse_scale=token_energy"),
+           "lrquant, massive downweight": ("lrquant", "lrquant-wo",
+                                           "loss.massive_tokens=downweight"),
+           "lrquant, massive drop": ("lrquant", "lrquant-wo", "loss.massive_tokens=drop"),
+           "lrquant, keep_best": ("lrquant", "lrquant-wo", "train.keep_best=true"),
+           "lrquant-plus, ema": ("lrquant-plus", "lrquant-plus-wo", "loss.balance=ema")}
+UNLEARNED = ("rtn", "smoothquant", "lae-start")
 WAVES = {"w6a6": "lrquant", "w3a16-g64": "lrquant-wo"}
 
 
@@ -37,14 +43,17 @@ class MethodRow(rows.Row):
 
     def __init__(self, method, scheme, seed, settings, folder):
         self.method, self.scheme, self.seed = method, scheme, seed
-        super().__init__(f"{method}-{scheme}-seed-{seed}", settings, folder)
+        name = method.replace(", ", "-").replace(" ", "-")
+        super().__init__(f"{name}-{scheme}-seed-{seed}", settings, folder)
 
     def make(self):
         settings = self.settings
-        recipe = METHODS[self.method]["a16" in self.scheme]
-        learned = ("--epochs", settings["epochs"]) if self.method in LEARNED else ()
+        with_activations, weight_only, *fields = METHODS[self.method]
+        recipe = weight_only if "a16" in self.scheme else with_activations
+        learned = () if self.method in UNLEARNED else ("--epochs", settings["epochs"])
+        changes = [part for field in fields for part in ("--set", field)]
         runs.run_logged(calibration(settings, recipe, self.scheme, self.seed, self.run, 30)
-                        + [*learned, "--wave", 1], self.log)
+                        + [*learned, *changes, "--wave", 1], self.log)
         adapt = () if settings["tta"] == "off" else ("--tta",)
         found = self.evaluate("--ppl", runs.TEXTS / "test.joined.txt", "--seqlen", WINDOW,
                               "--limit", settings["limit"], *adapt)
