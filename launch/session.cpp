@@ -1,10 +1,12 @@
 #include "launch/session.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <new>
+#include <thread>
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
@@ -98,6 +100,12 @@ void Session::write_json(const std::string& text) const {
   io::write_atomically(*files, options_.json, text + "\n");
 }
 
+namespace {
+
+constexpr std::chrono::milliseconds kFirstRankTells{500};
+
+}  // namespace
+
 int run_guarded(const GlobalOptions& options, const std::function<void(Session&)>& work) {
   std::unique_ptr<dist::MpiSession> mpi;
   try {
@@ -108,6 +116,8 @@ int run_guarded(const GlobalOptions& options, const std::function<void(Session&)
   } catch (...) {
     const int rank = mpi ? mpi->rank().value : launcher_rank();
     const bool alone = mpi && mpi->size() == 1;
+    // What every rank finds by itself, rank 0 tells: it ends the others while they wait here.
+    if (rank > 0) std::this_thread::sleep_for(kFirstRankTells);
     const int code = report_current_exception(alone ? "lrq-dist" : concat("lrq-dist: rank ", rank));
     // The other ranks may wait for this one, or not know yet: end them all with the same code.
     if (mpi) mpi->abort(code);
