@@ -35,8 +35,9 @@ void check_size(const Launcher& launcher, int size) {
 }  // namespace
 
 std::optional<Launcher> find_launcher(const Environment& environment) {
-  if (const char* size = environment("OMPI_COMM_WORLD_SIZE"))
+  if (const char* size = environment("OMPI_COMM_WORLD_SIZE")) {
     return Launcher{"mpirun", number(size)};
+  }
   if (environment("PMI_RANK") != nullptr && environment("PMI_SIZE") != nullptr) {
     return Launcher{"an MPICH launcher", number(environment("PMI_SIZE"))};
   }

@@ -120,8 +120,9 @@ void ThreadWorld::Mail::wait(const Exchange& exchange, std::uint64_t number,
     if (!in_time) throw timeout_error(exchange, timer.elapsed());
     complete(message);  // by whichever side waits first: the other may be waiting elsewhere
   }
-  if (message.error && exchange.direction == Direction::kReceive)
+  if (message.error && exchange.direction == Direction::kReceive) {
     throw TransportError(*message.error);
+  }
   while (!there.messages.empty() && there.messages.front().done && !there.messages.front().error) {
     there.messages.pop_front();
     ++there.first;

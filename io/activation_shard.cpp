@@ -88,6 +88,8 @@ class ShardWriterImpl final : public ShardWriter {
     space_ = H5Handle(H5Dget_space(data_.id()), "get the space", where);
   }
 
+  ShardWriterImpl(const ShardWriterImpl&) = delete;
+  ShardWriterImpl& operator=(const ShardWriterImpl&) = delete;
   ~ShardWriterImpl() override {
     if (sealed_) return;
     file_.discard();  // so that the handles can be reset, whatever the disk says

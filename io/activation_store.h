@@ -57,6 +57,8 @@ class ActivationStore {
  public:
   ActivationStore(FileSystem& files, std::filesystem::path run, SampleShape shape);
   ~ActivationStore();
+  ActivationStore(const ActivationStore&) = delete;
+  ActivationStore& operator=(const ActivationStore&) = delete;
 
   /// samples: how many the shard will hold.
   [[nodiscard]] std::unique_ptr<ShardWriter> create(const Boundary& boundary, Rank rank,

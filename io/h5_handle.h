@@ -27,6 +27,8 @@ class H5Handle {
   H5Handle(H5Id id, std::string_view tried, std::string_view where)
       : id_(h5_check(id, tried, where)) {}
   ~H5Handle() { reset(); }
+  H5Handle(const H5Handle&) = delete;
+  H5Handle& operator=(const H5Handle&) = delete;
   H5Handle(H5Handle&& other) noexcept : id_(std::exchange(other.id_, kNone)) {}
   H5Handle& operator=(H5Handle&& other) noexcept {
     if (this != &other) {

@@ -26,7 +26,8 @@ TEST(SmolLm2ReferenceTest, LogitsAndHiddenStatesAreThoseOfHuggingFace) {
     blocks.push_back(models::plain_block(model.family(), model.block(BlockIndex{k}), at::kFloat));
   }
   std::ifstream file(LRQ_TEST_DATA "/reference/logits-smollm2-135m.json");
-  for (const auto& reference : nlohmann::json::parse(file).at("cases")) {
+  const auto golden = nlohmann::json::parse(file);  // a loop keeps no temporary
+  for (const auto& reference : golden.at("cases")) {
     const auto ids = reference.at("ids").get<std::vector<std::int64_t>>();
     at::Tensor x = model.family().embed(embedding, at::tensor(ids, at::kLong).unsqueeze(0));
     const auto& rms = reference.at("hidden_state_rms_per_layer");
