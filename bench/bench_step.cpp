@@ -53,7 +53,8 @@ Shape smollm2() {
                      .vocab_size = 49152,
                      .max_position_embeddings = 8192,
                      .rope_theta = 1e5,
-                     .rope_scaling = {}}};
+                     .rope_scaling = {},
+                     .sliding_window = {}}};
 }
 
 Shape llama2_7b() {
@@ -68,7 +69,8 @@ Shape llama2_7b() {
                      .vocab_size = 32000,
                      .max_position_embeddings = 4096,
                      .rope_theta = 1e4,
-                     .rope_scaling = {}}};
+                     .rope_scaling = {},
+                     .sliding_window = {}}};
 }
 
 recipe::Recipe w4a4() {

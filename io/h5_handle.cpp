@@ -133,10 +133,10 @@ H5Id h5_check(H5Id result, std::string_view tried, std::string_view where) {
 void h5_begin() {
   // A metadata flush that met a full disk leaves a file which HDF5 1.10 can never close again and
   // which its exit handler crashes on.  All our files are closed before the process ends anyway.
-  static const bool without_exit_handler = H5dont_atexit() >= 0;
-  thread_local const bool quiet = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
-  static_cast<void>(without_exit_handler);
-  static_cast<void>(quiet);
+  static const bool kWithoutExitHandler = H5dont_atexit() >= 0;
+  thread_local const bool kQuiet = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+  static_cast<void>(kWithoutExitHandler);
+  static_cast<void>(kQuiet);
 }
 
 int H5Handle::close() noexcept {
@@ -148,7 +148,7 @@ H5OutputFile::H5OutputFile(const fs::path& path) : path_(path) {
   h5_begin();
   // H5Fcreate on a full disk leaves HDF5 with a file that it can neither close nor forget, so the
   // first bytes are made in memory and written by us.
-  const std::string image = empty_file();
+  const std::string& image = empty_file();
   try {
     make_posix_file_system()->write(path, std::as_bytes(std::span(image.data(), image.size())));
     const H5Handle access = access_properties();

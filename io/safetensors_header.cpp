@@ -88,8 +88,9 @@ Json parse_strictly(std::string_view text, const Place& place) {
   };
   try {
     Json json = Json::parse(text.begin(), text.end(), check);
-    if (!json.is_object())
+    if (!json.is_object()) {
       refuse(place, concat("header is a JSON ", json.type_name(), ", not an object"));
+    }
     return json;
   } catch (const Json::exception& error) {
     refuse(place, concat("header is not JSON: ", error.what()));
