@@ -167,8 +167,8 @@ class Parser {
   }
 
   /// Never more than the data that is left, so that no shape asks for memory it cannot fill.
-  std::uint64_t bytes_of_shape(const std::vector<std::int64_t>& shape, std::uint64_t element,
-                               const std::string& name) const {
+  [[nodiscard]] std::uint64_t bytes_of_shape(const std::vector<std::int64_t>& shape,
+                                             std::uint64_t element, const std::string& name) const {
     std::uint64_t bytes = element;
     for (const std::int64_t length : shape) {
       if (length < 0 || (length > 0 && bytes > data_.size() / static_cast<std::uint64_t>(length))) {
