@@ -28,7 +28,9 @@ constexpr std::uint64_t kMaxIds = std::uint64_t{1} << 34;  // 128 GiB as int64
 herr_t collect_name(hid_t group, const char* name, const H5L_info_t* /*link*/, void* names) {
   H5O_info_t info{};
   if (H5Oget_info_by_name(group, name, &info, H5P_DEFAULT) < 0) return 0;  // a link to nowhere
-  if (info.type == H5O_TYPE_DATASET) static_cast<std::vector<std::string>*>(names)->push_back(name);
+  if (info.type == H5O_TYPE_DATASET) {
+    static_cast<std::vector<std::string>*>(names)->emplace_back(name);
+  }
   return 0;
 }
 

@@ -56,7 +56,7 @@ struct NpyHeader {
 NpyHeader read_header(std::span<const std::byte> file, const fs::path& path) {
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
   if (!text.starts_with(kMagic) || text.size() < 12) refuse(path, "file is no .npy file");
-  const int version = text[6];
+  const int version = static_cast<unsigned char>(text[6]);
   if (version < 1 || version > 3) {
     refuse(path, concat(".npy version is ", version, ", read are 1 to 3"));
   }

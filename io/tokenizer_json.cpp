@@ -25,8 +25,9 @@ const nlohmann::json& JsonPart::field(const std::string& name) const {
 
 JsonPart JsonPart::object(const std::string& name) const {
   const nlohmann::json& found = field(name);
-  if (!found.is_object())
+  if (!found.is_object()) {
     broken(concat("\"", name, "\" is a ", found.type_name(), ", not an object"));
+  }
   return {found, concat(where_, ", ", name)};
 }
 

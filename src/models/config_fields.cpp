@@ -95,8 +95,9 @@ std::int64_t ConfigFields::checked_count(const std::string& name, const Json& fi
   if (!field.is_number_integer() || (field.is_number_unsigned() ? field.get<std::uint64_t>() == 0
                                                                 : field.get<std::int64_t>() <= 0))
     wrong(name, field, "a whole number above 0");
-  if (field.get<std::uint64_t>() > static_cast<std::uint64_t>(kLargest))
+  if (field.get<std::uint64_t>() > static_cast<std::uint64_t>(kLargest)) {
     wrong(name, field, concat("at most ", kLargest));
+  }
   return field.get<std::int64_t>();
 }
 

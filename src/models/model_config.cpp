@@ -39,8 +39,9 @@ const FamilyEntry& find_family(const ConfigFields& fields) {
   if (const FamilyEntry* family = family_of_type(model_type)) return *family;
   std::vector<std::string> listed;
   if (const Json* architectures = fields.find("architectures")) {
-    if (!architectures->is_array())
+    if (!architectures->is_array()) {
       fields.wrong("architectures", *architectures, "a list of names");
+    }
     for (const Json& architecture : *architectures) {
       if (!architecture.is_string()) {
         fields.wrong("architectures", *architectures, "a list of names");

@@ -86,8 +86,9 @@ std::vector<models::TensorSpec> ModelSource::tensors() const {
 }
 
 void ModelSource::check() const {
-  for (const models::TensorSpec& spec : tensors())
+  for (const models::TensorSpec& spec : tensors()) {
     reader_->check(stored_name(spec.name), spec.shape);
+  }
 }
 
 std::string ModelSource::fingerprint() const {

@@ -51,8 +51,9 @@ class LearningStage {
         rank_(context.rank()) {
     const auto rank = static_cast<std::size_t>(rank_);
     if (rank >= ranges.size()) return;
-    for (int index = ranges[rank].first; index < ranges[rank].last; ++index)
+    for (int index = ranges[rank].first; index < ranges[rank].last; ++index) {
       open(BlockIndex{index});
+    }
     const MessageShape message{.samples = context.recipe.train.batch_size,
                                .tokens = context.tokens,
                                .hidden = context.hidden(),
