@@ -110,7 +110,8 @@ std::string make_empty_file() {
   return std::move(closed.bytes);
 }
 
-/// Made once: HDF5 knows files in memory by their names, so two threads could not make one at a time.
+/// Made once: HDF5 knows files in memory by their names, so two threads could not make one at a
+/// time.
 const std::string& empty_file() {
   static const std::string kBytes = make_empty_file();
   return kBytes;

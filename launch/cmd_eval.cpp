@@ -68,12 +68,12 @@ void run_texts(eval::Evaluator& evaluator, const std::vector<EvalText>& texts, b
                const recipe::Recipe* adapting, const std::string& calibrated_on,
                dist::Transport& transport, ordered_json& result) {
   for (const EvalText& text : texts) {
-    const bool known =
-        first_rank && adapting != nullptr && io::tokens_fingerprint(text.windows) == calibrated_on;
+    const bool may_skip = adapting != nullptr && adapting->tta.skip_calib_set;
+    const bool same =
+        first_rank && may_skip && io::tokens_fingerprint(text.windows) == calibrated_on;
     const bool skipped =
-        !dist::broadcast_text(transport, known ? "known" : "", Rank{0}, "adapt to this text")
-             .empty() &&
-        adapting->tta.skip_calib_set;
+        may_skip &&
+        !dist::broadcast_text(transport, same ? "same" : "", Rank{0}, "adapt or not").empty();
     eval::Evaluator::AdaptedLosses losses;
     if (adapting != nullptr && !skipped) {
       losses = evaluator.adapted_window_losses(text.windows);
