@@ -92,7 +92,7 @@ recipe::Recipe merged_recipe(const RecipeOptions& options) {
 std::vector<std::string> normalised_arguments(int argc, const char* const* argv) {
   std::vector<std::string> arguments(argv, argv + argc);
   for (std::string& argument : arguments) {
-    if (argument.rfind("--", 0) != 0) continue;
+    if (!argument.starts_with("--")) continue;
     std::replace(argument.begin(),
                  argument.begin() +
                      static_cast<std::ptrdiff_t>(std::min(argument.find('='), argument.size())),

@@ -15,7 +15,7 @@ std::uint64_t peak_memory_bytes() {
 std::string cpu_vendor() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
-    if (line.rfind("vendor_id", 0) == 0) return line.substr(line.find(':') + 2);
+    if (line.starts_with("vendor_id")) return line.substr(line.find(':') + 2);
   }
   return "unknown vendor";
 }

@@ -40,7 +40,7 @@ constexpr std::array kLicenceFiles = {"LICENSE", "LICENCE", "NOTICE"};
 bool is_side_file(const std::string& name) {
   return std::find(kSideFiles.begin(), kSideFiles.end(), name) != kSideFiles.end() ||
          std::any_of(kLicenceFiles.begin(), kLicenceFiles.end(),
-                     [&](std::string_view start) { return name.rfind(start, 0) == 0; });
+                     [&](std::string_view start) { return name.starts_with(start); });
 }
 
 /// In pieces: isfinite makes two copies of what it looks at, and an embedding is large.

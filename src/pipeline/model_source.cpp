@@ -49,7 +49,7 @@ ModelSource::ModelSource(std::filesystem::path folder, int first_blocks)
 
 std::string ModelSource::stored_name(const std::string& name) const {
   constexpr std::string_view kBase = "model.";
-  if (reader_->contains(name) || name.rfind(kBase, 0) != 0) return name;
+  if (reader_->contains(name) || !name.starts_with(kBase)) return name;
   const std::string bare = name.substr(kBase.size());
   return reader_->contains(bare) ? bare : name;
 }
@@ -59,7 +59,7 @@ models::NamedTensors ModelSource::read(const std::vector<models::TensorSpec>& sp
   models::NamedTensors tensors;
   for (const models::TensorSpec& spec : specs) {
     const std::string name =
-        spec.name.rfind(strip, 0) == 0 ? spec.name.substr(strip.size()) : spec.name;
+        spec.name.starts_with(strip) ? spec.name.substr(strip.size()) : spec.name;
     tensors.emplace(name, reader_->read(stored_name(spec.name), spec.shape, at::kFloat));
   }
   return tensors;
