@@ -93,8 +93,9 @@ void ConfigFields::fail(const std::string& what) const {
 std::int64_t ConfigFields::checked_count(const std::string& name, const Json& field) const {
   constexpr std::int64_t kLargest = std::numeric_limits<std::int32_t>::max();
   if (!field.is_number_integer() || (field.is_number_unsigned() ? field.get<std::uint64_t>() == 0
-                                                                : field.get<std::int64_t>() <= 0))
+                                                                : field.get<std::int64_t>() <= 0)) {
     wrong(name, field, "a whole number above 0");
+  }
   if (field.get<std::uint64_t>() > static_cast<std::uint64_t>(kLargest)) {
     wrong(name, field, concat("at most ", kLargest));
   }
