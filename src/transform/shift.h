@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "src/transform/transform.h"
+
 namespace lrq::transform {
 
 /// Compute the bias that a shift delta of a layer's input asks for: b + W delta, with W before any
@@ -9,5 +11,9 @@ namespace lrq::transform {
 /// or undefined (none).  Returns [O] float32, or undefined if both are undefined.
 [[nodiscard]] at::Tensor bias_with_shift(const at::Tensor& bias, const at::Tensor& weight,
                                          const at::Tensor& delta);
+
+/// Subtract a constant from every channel: x -> x - d, W stays, b gains W d.
+/// Source: Outlier Suppression+.  Parameter [C], finite; may be learned.
+[[nodiscard]] const Kind& shift_kind();
 
 }  // namespace lrq::transform

@@ -74,6 +74,16 @@ class CheckLayeringTest(unittest.TestCase):
         self.write("src/models/model_config.cpp", "")
         self.assert_one_fault("family 'opt' has no line")
 
+    def test_a_transform_without_its_line_is_named_though_its_header_is_included(self):
+        self.write("src/transform/scale.h", "")
+        self.write("src/transform/shear.h", "")
+        self.write("src/transform/registry.cpp", '#include "src/transform/scale.h"\n'
+                   '#include "src/transform/shear.h"\n    &scale_kind(),\n')
+        self.write("src/transform/scale.cpp", "const Kind& scale_kind() {")
+        self.write("src/transform/shear.cpp", "const Kind& shear_kind() {")
+        self.write("src/transform/zigzag.cpp", "void help() {}")
+        self.assert_one_fault("transform 'shear' has no line in src/transform/registry.cpp")
+
     def test_a_schedule_without_its_line_is_named_and_a_helper_is_not(self):
         self.write("src/pipeline/schedules/registry.cpp", '{"waves", plan_waves},')
         self.write("src/pipeline/schedules/waves.cpp", "Plan plan_waves(const LearnShape& shape) {")
