@@ -18,6 +18,9 @@ fs::path block_path(const fs::path& run, BlockIndex block) {
 fs::path statistics_path(const fs::path& run, BlockIndex block) {
   return run / "stats" / file_name(block);
 }
+fs::path maps_path(const fs::path& run, BlockIndex block) {
+  return run / "stats" / concat("maps-", padded(block.value, 3), ".safetensors");
+}
 std::string wave_name(int wave) { return concat("wave-", padded(wave, 2)); }
 std::string step_name(const SnapshotKey& key) { return concat("step-", padded(key.step, 5)); }
 fs::path snapshot_path(const fs::path& run, const SnapshotKey& key, BlockIndex block) {
@@ -63,6 +66,12 @@ void BlockStateStore::save_statistics(BlockIndex block, const TensorFile& statis
 TensorFile BlockStateStore::load_statistics(BlockIndex block) const {
   return load_tensor_file(files_, statistics_path(run_, block));
 }
+void BlockStateStore::save_maps(BlockIndex block, const TensorFile& maps) {
+  save(files_, maps_path(run_, block), maps);
+}
+TensorFile BlockStateStore::load_maps(BlockIndex block) const {
+  return load_tensor_file(files_, maps_path(run_, block));
+}
 void BlockStateStore::save_snapshot(const SnapshotKey& key, BlockIndex block,
                                     const TensorFile& state) {
   save(files_, snapshot_path(run_, key, block), state);
@@ -83,6 +92,9 @@ bool BlockStateStore::has_block(BlockIndex block) const {
 }
 bool BlockStateStore::has_statistics(BlockIndex block) const {
   return whole(files_, statistics_path(run_, block));
+}
+bool BlockStateStore::has_maps(BlockIndex block) const {
+  return whole(files_, maps_path(run_, block));
 }
 bool BlockStateStore::has_snapshot(const SnapshotKey& key, BlockIndex block) const {
   return whole(files_, snapshot_path(run_, key, block));

@@ -15,7 +15,7 @@ struct SnapshotKey {
 };
 
 /// Paths and durable files of block states, statistics and snapshots in a run directory:
-///   blocks/block-017.safetensors   stats/block-017.safetensors
+///   blocks/block-017.safetensors   stats/block-017.safetensors   stats/maps-017.safetensors
 ///   snapshots/wave-02/step-00096/block-017.safetensors
 ///   snapshots/wave-02/epoch-003/block-017.safetensors  (candidates of train.keep_best)
 /// Throws DataError.  Threads: any, one per file.
@@ -27,6 +27,9 @@ class BlockStateStore {
   [[nodiscard]] TensorFile load_block(BlockIndex block) const;
   void save_statistics(BlockIndex block, const TensorFile& statistics);
   [[nodiscard]] TensorFile load_statistics(BlockIndex block) const;
+  /// Changes of basis that a block starts from.
+  void save_maps(BlockIndex block, const TensorFile& maps);
+  [[nodiscard]] TensorFile load_maps(BlockIndex block) const;
   void save_snapshot(const SnapshotKey& key, BlockIndex block, const TensorFile& state);
   [[nodiscard]] TensorFile load_snapshot(const SnapshotKey& key, BlockIndex block) const;
 
@@ -37,6 +40,7 @@ class BlockStateStore {
   /// True if the file is there and whole (checksum read).
   [[nodiscard]] bool has_block(BlockIndex block) const;
   [[nodiscard]] bool has_statistics(BlockIndex block) const;
+  [[nodiscard]] bool has_maps(BlockIndex block) const;
   [[nodiscard]] bool has_snapshot(const SnapshotKey& key, BlockIndex block) const;
 
   /// Remove one snapshot, of all blocks.  Newer ones may be in the making on other ranks.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include <CLI/CLI.hpp>
+
 #include "launch/recipe_library.h"
 #include "src/base/text.h"
 #include "src/recipe/recipe_toml.h"

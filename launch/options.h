@@ -5,9 +5,11 @@
 #include <utility>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "src/recipe/recipe.h"
+
+namespace CLI {
+class App;  // its header costs every source that reads it several seconds
+}
 
 namespace lrq::cli {
 

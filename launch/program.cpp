@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include <CLI/CLI.hpp>
+
 #include "launch/commands.h"
 #include "src/base/error.h"
 #include "src/base/text.h"

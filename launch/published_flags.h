@@ -2,8 +2,6 @@
 
 #include <string>
 
-#include <CLI/CLI.hpp>
-
 #include "launch/options.h"
 
 namespace lrq::cli {

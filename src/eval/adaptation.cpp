@@ -7,6 +7,8 @@
 #include <c10/core/GradMode.h>
 
 #include "src/base/check.h"
+#include "src/models/learnables.h"
+#include "src/models/site_maps.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/block_trainer.h"
 
@@ -22,6 +24,26 @@ models::NamedTensors neutral_learnables(const models::Family& family,
   method.shift =
       method.shift == models::ShiftMode::kOff ? models::ShiftMode::kOff : models::ShiftMode::kZero;
   return models::initial_learnables(family, weights, {}, method);
+}
+
+/// The start of an adaptation.  A block keeps its changes of basis; codes that were chosen for
+/// the calibrated values of the others say nothing about adapted ones.
+models::NamedTensors start_of(const models::Family& family, const models::NamedTensors& weights,
+                              const recipe::Recipe& adapting,
+                              const models::NamedTensors& calibrated) {
+  models::NamedTensors start;
+  if (adapting.tta.init != recipe::TtaInit::kCalibrated) {
+    start = neutral_learnables(family, weights, adapting);
+  }
+  for (const auto& [name, tensor] : calibrated) {
+    if (models::is_map(name) || adapting.tta.init == recipe::TtaInit::kCalibrated) {
+      start.emplace(name, tensor);
+    }
+  }
+  for (const models::LinearSpec& linear : family.block().linears) {
+    start.erase(models::codes_name(linear.name));
+  }
+  return start;
 }
 
 }  // namespace
@@ -60,9 +82,8 @@ AdaptedBlock::AdaptedBlock(const pipeline::ModelSource& model, const recipe::Rec
   const models::NamedTensors weights = model.block(last);
   const recipe::Recipe adapting = adaptation_recipe(recipe);
   const models::BlockMethod method = pipeline::block_method(adapting);
-  const models::NamedTensors start = recipe.tta.init == recipe::TtaInit::kCalibrated
-                                         ? states.load_block(last).tensors
-                                         : neutral_learnables(family_, weights, adapting);
+  const models::NamedTensors start =
+      start_of(family_, weights, adapting, states.load_block(last).tensors);
   std::optional<models::EffectiveBlock> original;
   if (targets.empty()) original = models::plain_block(family_, weights, compute);
   const auto samples = static_cast<std::int64_t>(inputs.size());
@@ -85,9 +106,9 @@ AdaptedBlock::AdaptedBlock(const pipeline::ModelSource& model, const recipe::Rec
   }
   const c10::NoGradGuard no_grad;
   models::NamedTensors learned = trainer.learnables();
-  models::truncate_scales(learned);
+  models::truncate_scales(learned, method);
   block_ = models::fold(family_, weights, learned, method, compute);
-  sites_ = models::quantizing_sites(family_, method);
+  sites_ = models::quantizing_sites(family_, method, block_);
 }
 
 at::Tensor AdaptedBlock::forward(const at::Tensor& x) const {

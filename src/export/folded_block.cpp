@@ -11,6 +11,16 @@ namespace {
 
 bool is_zero(const at::Tensor& bias) { return !bias.defined() || !bias.ne(0).any().item<bool>(); }
 
+/// The weights in the original basis of their inputs: W^ M', exact up to rounding.
+void undo_maps(const models::BlockSpec& spec, models::EffectiveBlock& block) {
+  for (const models::LinearSpec& linear : spec.linears) {
+    const auto map = block.maps.find(linear.input);
+    if (map == block.maps.end()) continue;
+    at::Tensor& weight = block.linears.at(linear.name).weight;
+    weight = transform::unfold(map->second, weight);
+  }
+}
+
 /// Norm biases without a place of their own go through the linears that read them.
 void move_norm_biases(const models::BlockSpec& spec, const BiasPlan& plan,
                       models::EffectiveBlock& block) {
@@ -33,8 +43,9 @@ models::NamedTensors folded_block(const models::Family& family, BlockIndex k,
                                   models::NamedTensors learnables,
                                   const models::BlockMethod& method, const BiasPlan& plan) {
   const c10::NoGradGuard no_grad;
-  models::truncate_scales(learnables);
+  models::truncate_scales(learnables, method);
   models::EffectiveBlock block = models::fold(family, weights, learnables, method, at::kFloat);
+  undo_maps(family.block(), block);
   move_norm_biases(family.block(), plan, block);
 
   const std::string prefix = family.block_prefix(k);

@@ -12,6 +12,8 @@
 
 #include "src/base/ids.h"
 #include "src/models/model_config.h"
+#include "src/quant/fake_quant.h"
+#include "src/transform/transform.h"
 
 namespace lrq::models {
 
@@ -50,12 +52,14 @@ struct NormPair {
   Site site = Site::kQkvIn;            ///< whose statistics start it
 };
 
-/// Value projection -> output projection; with grouped queries each value head serves several.
+/// A linear whose output channels reach another linear one by one: values -> attention output, and
+/// the MLP's last two (through an activation that lets a positive scale pass).
 struct ValuePair {
   std::string name;      ///< "out"
   std::string producer;  ///< "self_attn.v_proj"
   std::string consumer;  ///< "self_attn.o_proj"
   Site site = Site::kOutIn;
+  bool heads = true;  ///< with grouped queries each producing head serves several
 };
 
 /// What one block of a family is made of.
@@ -87,6 +91,8 @@ struct EffectiveNorm {
 struct EffectiveBlock {
   std::map<std::string, EffectiveLinear> linears;
   std::map<std::string, EffectiveNorm> norms;
+  std::map<Site, transform::Chain> maps;  ///< on-line changes of basis, before the quantizer
+  std::map<Site, quant::RowClip> clips;   ///< learned clipping of a site's ranges
 };
 
 /// One family of models.  Stateless but for its config and what it keeps of tables computed from

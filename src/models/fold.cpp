@@ -5,6 +5,7 @@
 #include "src/base/check.h"
 #include "src/base/text.h"
 #include "src/models/learnables.h"
+#include "src/models/site_maps.h"
 #include "src/quant/fake_quant.h"
 #include "src/transform/shift.h"
 #include "src/transform/smoothing.h"
@@ -39,20 +40,22 @@ class Folder {
     transform();
     EffectiveBlock folded;
     folded.norms = std::move(norms_);
-    for (const auto& [name, linear] : linears_) {
-      at::Tensor quantized =
-          quant::fake_quant_weight(weight(name), linear.transform, method_.weight);
-      const at::Tensor rotation = rotation_of(learnables_, name);
+    for (const LinearSpec& spec : family_.block().linears) {
+      const PreparedWeight prepared = in_basis(spec);
+      at::Tensor quantized = quantized_weight(spec.name, prepared);
+      const at::Tensor rotation = rotation_of(learnables_, spec.name);
       if (rotation.defined()) quantized = quantized * rotation;
-      folded.linears[name] = {quantized.to(compute), linear.bias};
+      folded.linears[spec.name] = {quantized.to(compute), linears_.at(spec.name).bias};
     }
+    folded.maps = std::move(maps_);
+    for (const Site site : kClippedSites) add_activation_clip(site, folded);
     return folded;
   }
 
-  [[nodiscard]] std::map<std::string, quant::WeightTransform> transforms() {
+  [[nodiscard]] std::map<std::string, PreparedWeight> prepared() {
     transform();
-    std::map<std::string, quant::WeightTransform> found;
-    for (const auto& [name, linear] : linears_) found[name] = linear.transform;
+    std::map<std::string, PreparedWeight> found;
+    for (const LinearSpec& spec : family_.block().linears) found[spec.name] = in_basis(spec);
     return found;
   }
 
@@ -72,9 +75,60 @@ class Folder {
     for (const NormPair& pair : block.norm_pairs) fold_norm(pair, norms_.at(pair.norm));
     for (const ValuePair& pair : block.value_pairs) fold_value(pair);
     fold_query_key(block);
+    maps_ = site_maps(learnables_);
     for (const LinearSpec& linear : block.linears) {
+      add_bias_of_map(linear);
       add_clipping(linear, linears_.at(linear.name).transform);
     }
+    if (method_.hadamard_qk) {
+      maps_[Site::kQuery] = maps_[Site::kKey] = hadamard_of_heads(config_.head_dim);
+    }
+  }
+
+  /// Where a site has a map, the scales are done first: what follows them mixes the channels.
+  [[nodiscard]] PreparedWeight in_basis(const LinearSpec& spec) const {
+    PreparedWeight prepared{.weight = weight(spec.name),
+                            .transform = linears_.at(spec.name).transform};
+    const auto map = maps_.find(spec.input);
+    if (map == maps_.end()) return prepared;
+    prepared.weight = transform::fold(map->second, scaled(spec.name));
+    prepared.transform.column_scale = prepared.transform.row_scale = at::Tensor();
+    return prepared;
+  }
+
+  [[nodiscard]] at::Tensor scaled(const std::string& name) const {
+    const quant::WeightTransform& transform = linears_.at(name).transform;
+    return quant::fake_quant_weight(
+        weight(name),
+        {.column_scale = transform.column_scale, .row_scale = transform.row_scale}, quant::Grid{});
+  }
+
+  void add_bias_of_map(const LinearSpec& spec) {
+    const auto map = maps_.find(spec.input);
+    if (map == maps_.end()) return;
+    const at::Tensor more = transform::bias_term(map->second, scaled(spec.name));
+    if (!more.defined()) return;
+    at::Tensor& bias = linears_.at(spec.name).bias;
+    bias = bias.defined() ? bias + more : more;
+  }
+
+  [[nodiscard]] at::Tensor quantized_weight(const std::string& name,
+                                            const PreparedWeight& prepared) const {
+    const at::Tensor codes = find(learnables_, codes_name(name));
+    if (!codes.defined() || method_.weight.identity()) {
+      return quant::fake_quant_weight(prepared.weight, prepared.transform, method_.weight);
+    }
+    quant::QuantizedWeight quantized =
+        quant::quantize_weight(prepared.weight, prepared.transform, method_.weight);
+    quantized.codes = codes;
+    return quant::dequantized(quantized, method_.weight);
+  }
+
+  void add_activation_clip(Site site, EffectiveBlock& folded) const {
+    const at::Tensor upper = find(learnables_, activation_upper_clip_name(site));
+    if (!upper.defined()) return;
+    const at::Tensor lower = learnables_.at(activation_lower_clip_name(site));
+    folded.clips[site] = {.upper = exact(upper.sigmoid()), .lower = exact(lower.sigmoid())};
   }
 
   [[nodiscard]] const at::Tensor& weight(const std::string& name) const {
@@ -109,7 +163,8 @@ class Folder {
   }
 
   /// Values: W'' = W' / s by rows, b'' = (b' - delta) / s;  reader: W' = W s, b' = b + W delta,
-  /// s and delta repeated for the query heads that share a value head.
+  /// s and delta repeated for the query heads that share a value head.  Likewise the MLP's last
+  /// two: act(g) (u / s) = (act(g) u) / s, and relu(u / s) = relu(u) / s.
   void fold_value(const ValuePair& pair) {
     const at::Tensor scale = find_scale(learnables_, pair.name);
     const at::Tensor shift = find(learnables_, shift_name(pair.name));
@@ -118,11 +173,11 @@ class Folder {
     if (shift.defined()) {
       values.bias = values.bias.defined() ? values.bias - shift : shift.neg();
       reader.bias =
-          transform::bias_with_shift(reader.bias, weight(pair.consumer), for_queries(shift));
+          transform::bias_with_shift(reader.bias, weight(pair.consumer), spread(pair, shift));
     }
     if (scale.defined()) {
       divide_rows(values, scale);
-      reader.transform.column_scale = for_queries(scale);
+      reader.transform.column_scale = spread(pair, scale);
     }
   }
 
@@ -150,6 +205,10 @@ class Folder {
   static void divide_rows(Linear& linear, const at::Tensor& scale) {
     linear.transform.row_scale = scale.reciprocal();
     if (linear.bias.defined()) linear.bias = linear.bias / scale;
+  }
+
+  [[nodiscard]] at::Tensor spread(const ValuePair& pair, const at::Tensor& by_producer) const {
+    return pair.heads ? for_queries(by_producer) : by_producer;
   }
 
   [[nodiscard]] at::Tensor for_queries(const at::Tensor& by_value_head) const {
@@ -181,6 +240,7 @@ class Folder {
   const BlockMethod& method_;
   std::map<std::string, Linear> linears_;
   std::map<std::string, EffectiveNorm> norms_;
+  std::map<Site, transform::Chain> maps_;
 };
 
 }  // namespace
@@ -199,11 +259,11 @@ EffectiveBlock fold(const Family& family, const NamedTensors& weights,
   return Folder(family, weights, learnables, method).fold(compute);
 }
 
-std::map<std::string, quant::WeightTransform> weight_transforms(const Family& family,
-                                                                const NamedTensors& weights,
-                                                                const NamedTensors& learnables,
-                                                                const BlockMethod& method) {
-  return Folder(family, weights, learnables, method).transforms();
+std::map<std::string, PreparedWeight> prepared_weights(const Family& family,
+                                                       const NamedTensors& weights,
+                                                       const NamedTensors& learnables,
+                                                       const BlockMethod& method) {
+  return Folder(family, weights, learnables, method).prepared();
 }
 
 }  // namespace lrq::models

@@ -9,6 +9,7 @@
 
 #include "src/base/check.h"
 #include "src/base/text.h"
+#include "src/models/site_maps.h"
 #include "src/quant/clipping.h"
 #include "src/transform/smoothing.h"
 
@@ -19,6 +20,11 @@ constexpr std::string_view kScale = "_smooth_scale";
 constexpr std::string_view kLogScale = "_smooth_log_scale";
 constexpr std::string_view kShift = "_smooth_shift";
 constexpr std::string_view kRotation = ".rotation_";
+constexpr std::string_view kWeightClip = ".weight_quantizer.";
+constexpr std::string_view kActivationClip = ".act_quantizer.";
+constexpr std::string_view kCodes = ".codes";
+constexpr std::string_view kUpper = "upbound_factor";
+constexpr std::string_view kLower = "lowbound_factor";
 
 bool quantizes_anything(const BlockMethod& m) {
   return !(m.weight.identity() && m.activation.identity() && m.query.identity() &&
@@ -49,6 +55,7 @@ class Starter {
     for (const ValuePair& pair : block.value_pairs) add_value_pair(pair);
     add_query_key();
     for (const LinearSpec& linear : block.linears) add_clipping(linear);
+    add_activation_clips();
     for (const LinearSpec& linear : block.linears) {
       if (method_.rotate_all || is_rotated_first(linear)) add_rotation(linear);
     }
@@ -101,7 +108,9 @@ class Starter {
     const std::int64_t sharing = config_.query_groups();
     const at::Tensor& reader = weight(pair.consumer);
     const std::int64_t length = heads * config_.head_dim;
+    if (!pair.heads && !method_.smooth_down) return;
     if (method_.scale != ScaleMode::kOff) add_scale(pair.name, value_scale(pair, reader));
+    if (!pair.heads) return;  // its shift would pass through an activation function
     if (shift_starts_at_zero()) {
       add(shift_name(pair.name), at::zeros_like(ones(reader, length)));
     } else if (method_.shift != ShiftMode::kOff) {
@@ -113,9 +122,9 @@ class Starter {
   /// With grouped queries a value channel serves several heads: its range and the weights that
   /// read it are the largest over them.
   [[nodiscard]] at::Tensor value_scale(const ValuePair& pair, const at::Tensor& reader) const {
-    const std::int64_t heads = config_.num_key_value_heads;
-    const std::int64_t sharing = config_.query_groups();
-    if (method_.start == ScaleStart::kOnes) return ones(reader, heads * config_.head_dim);
+    const std::int64_t heads = pair.heads ? config_.num_key_value_heads : 1;
+    const std::int64_t sharing = pair.heads ? config_.query_groups() : 1;
+    if (method_.start == ScaleStart::kOnes) return ones(reader, reader.size(1) / sharing);
     const at::Tensor absmax = transform::max_over_shared_heads(
         statistic(statistics_, pair.site, "absmax"), heads, sharing);
     if (method_.start == ScaleStart::kLae) return transform::lae_scale(absmax);
@@ -138,6 +147,23 @@ class Starter {
     for (const auto& name : {upper_clip_name(linear.name), lower_clip_name(linear.name)}) {
       add(name, quant::initial_clip_factor(linear.out, linear.in, method_.weight,
                                            weight(linear.name).device()));
+    }
+  }
+
+  /// One pair of factors a site: they begin where their sigmoid is activation_clip_start.
+  void add_activation_clips() {
+    if (method_.activation_clip != Clip::kLearned) return;
+    const double start = method_.activation_clip_start;
+    const double raw = std::log(start / (1.0 - start));
+    const at::Tensor& like = weight(family_.block().query);
+    for (const Site site : kClippedSites) {
+      const quant::Grid& grid = site == Site::kQuery ? method_.query
+                                : site == Site::kKey ? method_.key_value
+                                                     : method_.activation;
+      if (grid.identity()) continue;
+      for (const auto& name : {activation_upper_clip_name(site), activation_lower_clip_name(site)}) {
+        add(name, ones(like, 1) * raw);
+      }
     }
   }
 
@@ -189,11 +215,18 @@ std::string scale_name(const std::string& pair, Parametrization parametrization)
 }
 std::string shift_name(const std::string& pair) { return concat(pair, kShift); }
 std::string upper_clip_name(const std::string& linear) {
-  return concat(linear, ".weight_quantizer.upbound_factor");
+  return concat(linear, kWeightClip, kUpper);
 }
 std::string lower_clip_name(const std::string& linear) {
-  return concat(linear, ".weight_quantizer.lowbound_factor");
+  return concat(linear, kWeightClip, kLower);
 }
+std::string activation_upper_clip_name(Site site) {
+  return concat(site_name(site), kActivationClip, kUpper);
+}
+std::string activation_lower_clip_name(Site site) {
+  return concat(site_name(site), kActivationClip, kLower);
+}
+std::string codes_name(const std::string& linear) { return concat(linear, kCodes); }
 std::string row_rotation_name(const std::string& linear) {
   return concat(linear, kRotation, "row");
 }
@@ -212,10 +245,19 @@ std::int64_t query_key_heads(const BlockSpec& block, const ModelConfig& config) 
 }
 
 RateGroup rate_group(const std::string& learnable, const BlockMethod& method) {
-  if (learnable.find(".weight_quantizer.") != std::string::npos) {
+  if (learnable.find(kWeightClip) != std::string::npos) {
     const bool learns = method.clip == Clip::kLearned && !method.weight.identity();
     return learns ? RateGroup::kClipping : RateGroup::kFixed;
   }
+  if (learnable.find(kActivationClip) != std::string::npos) {
+    return method.activation_clip == Clip::kLearned ? RateGroup::kClipping : RateGroup::kFixed;
+  }
+  if (is_map(learnable)) {
+    const bool learns = method.map.learn_householder && is_reflection(learnable) &&
+                        quantizes_anything(method);
+    return learns ? RateGroup::kMap : RateGroup::kFixed;
+  }
+  if (learnable.ends_with(kCodes)) return RateGroup::kFixed;
   if (learnable.find(kRotation) != std::string::npos) {
     const bool learns = method.rotation != Rotation::kOff && !method.weight.identity();
     return learns ? RateGroup::kRotation : RateGroup::kFixed;
@@ -231,6 +273,7 @@ RateGroup rate_group(const std::string& learnable, const BlockMethod& method) {
 bool learns_anything(const BlockMethod& method) {
   if (!quantizes_anything(method)) return false;
   return method.scale == ScaleMode::kLearned || method.shift != ShiftMode::kOff ||
+         method.map.learn_householder || method.activation_clip == Clip::kLearned ||
          (!method.weight.identity() &&
           (method.clip == Clip::kLearned || method.rotation != Rotation::kOff));
 }
@@ -241,10 +284,14 @@ NamedTensors initial_learnables(const Family& family, const NamedTensors& weight
   return Starter(family, weights, statistics, method).start();
 }
 
-void truncate_scales(NamedTensors& learnables) {
+void truncate_scales(NamedTensors& learnables, const BlockMethod& method) {
   const at::NoGradGuard no_grad;
   for (auto& [name, tensor] : learnables) {
-    if (name.ends_with(kScale)) {
+    if (is_map(name)) {
+      if (!method.map.truncate_householder || !is_reflection(name)) continue;
+      const at::Tensor lifted = tensor.sign() * transform::kSmallestScale;  // an exact zero stays
+      tensor.copy_(at::where(tensor.abs().lt(transform::kSmallestScale), lifted, tensor));
+    } else if (name.ends_with(kScale)) {
       tensor.copy_(transform::truncate_scale(tensor));
     } else if (name.ends_with(kLogScale)) {
       tensor.clamp_min_(std::log(transform::kSmallestScale));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -15,6 +16,12 @@ namespace lrq::models {
 [[nodiscard]] std::string row_rotation_name(const std::string& linear);
 [[nodiscard]] std::string left_rotation_name(const std::string& linear);
 [[nodiscard]] std::string right_rotation_name(const std::string& linear);
+[[nodiscard]] std::string activation_upper_clip_name(Site site);
+[[nodiscard]] std::string activation_lower_clip_name(Site site);
+[[nodiscard]] std::string codes_name(const std::string& linear);
+/// Where activations may be clipped.
+inline constexpr std::array kClippedSites = {Site::kQkvIn, Site::kQuery,  Site::kKey,
+                                             Site::kOutIn, Site::kMlpIn, Site::kDownIn};
 /// The q.k scale is the pair "qkt".
 inline constexpr const char* kQueryKeyPair = "qkt";
 

@@ -49,7 +49,8 @@ BlockSpec make_block_spec(const ModelConfig& c) {
         {"fc1", kNorm2, {kUp}, kUp, Site::kMlpIn},
     };
   }
-  spec.value_pairs = {{"out", kValue, kOut, Site::kOutIn}};
+  spec.value_pairs = {{"out", kValue, kOut, Site::kOutIn},
+                      {"down", kUp, kDown, Site::kDownIn, /*heads=*/false}};
   spec.query = kQuery;
   spec.key = kKey;
   spec.rotary = false;

@@ -21,6 +21,25 @@ enum class Parametrization { kLog, kAbsolute };
 /// What shares one range of queries, keys or values: kFamily: what the published code has for it.
 enum class QkvGranularity { kFamily, kPerHead, kPerToken };
 enum class Rotation { kOff, kRow, kOuter };
+enum class MapKind { kNone, kGreedy, kUniform, kHadamard };
+
+/// Changes of basis in front of the quantizers of linear inputs (site_maps.h builds them):
+///   rotation, then `permutations` times (zigzag permutation, rotation), then a reflection.
+struct MapMethod {
+  MapKind kind = MapKind::kNone;
+  std::int64_t block_size = 0;  ///< 0: chosen by width; -1: all of it
+  int steps = 16;
+  int permutations = 1;
+  int random_permutations = 3;  ///< of kUniform
+  bool householder = false;
+  bool learn_householder = false;
+  bool truncate_householder = false;  ///< parity: entries kept above 0.01 in magnitude
+  bool by_row = false;                ///< parity, of kGreedy
+  bool reference_givens = false;      ///< parity, of kUniform
+  bool separate_blocks = false;       ///< a rotation for each block of channels
+  std::int64_t calib_tokens = 2048;   ///< rows that a map is built from, at most
+  [[nodiscard]] bool none() const { return kind == MapKind::kNone && !householder; }
+};
 
 /// How one block is quantized: what a recipe says, as plain values.
 struct BlockMethod {
@@ -40,15 +59,25 @@ struct BlockMethod {
   Rotation rotation = Rotation::kOff;  ///< rotation vectors on the de-quantized weight
   bool rotate_all = true;              ///< false: queries, attention output and up projection only
   int rotation_rank = 1;               ///< with kOuter
+  Clip activation_clip = Clip::kNone;  ///< inputs of the linears, queries and keys
+  double activation_clip_ratio = 1.0;
+  double activation_clip_start = 0.982;
+  std::int64_t exact_tokens = 0;  ///< first positions that stay unquantized at every site
+  bool smooth_down = false;       ///< scale between the MLP's last two linears
+  bool hadamard_qk = false;       ///< on queries and keys, per head
+  MapMethod map;
 };
 
 /// Which learning rate a learnable follows; kFixed is folded but never stepped.
-enum class RateGroup { kFixed, kSmoothing, kClipping, kRotation };
+enum class RateGroup { kFixed, kSmoothing, kClipping, kRotation, kMap };
 
 /// Name of the tensors of a block state:
-///   qkv_smooth_scale, fc1_smooth_scale, out_smooth_scale, qkt_smooth_scale, *_smooth_shift,
+///   {qkv,fc1,out,down,qkt}_smooth_scale, *_smooth_shift,
 ///   <linear>.weight_quantizer.{upbound,lowbound}_factor,
-///   <linear>.rotation_row [O, 1], or <linear>.rotation_left [O, k] and rotation_right [k, I].
+///   <site>.act_quantizer.{upbound,lowbound}_factor [1],
+///   <linear>.rotation_row [O, 1], or <linear>.rotation_left [O, k] and rotation_right [k, I],
+///   map.<site>.<place>.<kind of transform> (site_maps.h),
+///   <linear>.codes [O, I] uint8: codes that were chosen otherwise than by rounding (GPTQ).
 /// With Parametrization::kLog a scale is stored as its logarithm, under *_smooth_log_scale.
 /// kFixed: what the method does not learn, and everything if nothing is quantized.
 [[nodiscard]] RateGroup rate_group(const std::string& learnable, const BlockMethod& method);
@@ -69,13 +98,15 @@ enum class RateGroup { kFixed, kSmoothing, kClipping, kRotation };
                                               const BlockMethod& method);
 
 /// Lift small smoothing scales in place (transform::truncate_scale; in log form log s >= log 0.01),
-/// before every use.  Changes data only, outside the graph.
-void truncate_scales(NamedTensors& learnables);
+/// and entries of reflections where the method says so, before every use.  Changes data only,
+/// outside the graph.
+void truncate_scales(NamedTensors& learnables, const BlockMethod& method);
 
 /// Fold the learnables into the block and fake-quantize its weights: the only folding routine,
 /// for learning (under autograd), freezing, evaluation and export alike.  Order: norm -> qkv,
-/// norm -> mlp, v -> o, q/k; then the quantizer; then the rotation vectors, which multiply the
-/// de-quantized weight and no bias (docs/methods.md, "Folding").
+/// norm -> mlp, v -> o, up -> down, q/k; then the site's map on the input channels; then the
+/// quantizer; then the rotation vectors, which multiply the de-quantized weight and no bias
+/// (docs/methods.md, "Folding").
 /// Folds whatever scales and shifts `learnables` hold; a tensor stays undefined where nothing is
 /// to do.  weights float32 (float64 in tests).  compute: dtype of the returned weights.
 /// Throws BugError if clipping is learned and a factor is missing.
@@ -83,12 +114,17 @@ void truncate_scales(NamedTensors& learnables);
                                   const NamedTensors& learnables, const BlockMethod& method,
                                   at::ScalarType compute);
 
-/// What `fold` does to each linear's weight on its way to the quantizer, by name: what
-/// quant::quantize_weight needs to give the integer codes of the same weights.  Rotation vectors
-/// come behind the quantizer: rotation_of.
-[[nodiscard]] std::map<std::string, quant::WeightTransform> weight_transforms(
-    const Family& family, const NamedTensors& weights, const NamedTensors& learnables,
-    const BlockMethod& method);
+/// A linear on its way to the quantizer.
+struct PreparedWeight {
+  at::Tensor weight;                 ///< [O, I], in its site's basis
+  quant::WeightTransform transform;  ///< what is still to be done in the quantizer's pass
+};
+/// What `fold` gives to the quantizer, by linear: what quant::quantize_weight needs to give the
+/// integer codes of the same weights.  Rotation vectors come behind the quantizer: rotation_of.
+[[nodiscard]] std::map<std::string, PreparedWeight> prepared_weights(const Family& family,
+                                                                     const NamedTensors& weights,
+                                                                     const NamedTensors& learnables,
+                                                                     const BlockMethod& method);
 
 /// The factor on a linear's de-quantized weight, [O, 1] or [O, I]; undefined if there is none.
 [[nodiscard]] at::Tensor rotation_of(const NamedTensors& learnables, const std::string& linear);
@@ -97,8 +133,10 @@ void truncate_scales(NamedTensors& learnables);
 [[nodiscard]] EffectiveBlock plain_block(const Family& family, const NamedTensors& weights,
                                          at::ScalarType compute);
 
-/// The site function of a quantized block: fake-quantizes what the method says; of a plain block.
-[[nodiscard]] SiteFunction quantizing_sites(const Family& family, const BlockMethod& method);
+/// The site function of a quantized block, which changes to the block's bases and fake-quantizes
+/// what the method says; of a plain block.
+[[nodiscard]] SiteFunction quantizing_sites(const Family& family, const BlockMethod& method,
+                                            const EffectiveBlock& block);
 [[nodiscard]] SiteFunction plain_sites();
 
 }  // namespace lrq::models

@@ -43,7 +43,8 @@ BlockSpec make_block_spec(const ModelConfig& c, const RotaryTraits& traits) {
       {"qkv", kNorm1, {kQuery, kKey, kValue}, kQuery, Site::kQkvIn},
       {"fc1", kNorm2, {kGate, kUp}, kUp, Site::kMlpIn},
   };
-  spec.value_pairs = {{"out", kValue, kOut, Site::kOutIn}};
+  spec.value_pairs = {{"out", kValue, kOut, Site::kOutIn},
+                      {"down", kUp, kDown, Site::kDownIn, /*heads=*/false}};
   spec.query = kQuery;
   spec.key = kKey;
   if (traits.head_norms) {

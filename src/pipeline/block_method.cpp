@@ -88,6 +88,35 @@ models::Rotation rotation_of(recipe::RotationForm form) {
   return models::Rotation::kOff;
 }
 
+models::MapKind map_kind_of(recipe::RotationKind kind) {
+  switch (kind) {
+    case recipe::RotationKind::kOff:
+      return models::MapKind::kNone;
+    case recipe::RotationKind::kGreedy:
+      return models::MapKind::kGreedy;
+    case recipe::RotationKind::kUniform:
+      return models::MapKind::kUniform;
+    case recipe::RotationKind::kHadamard:
+      return models::MapKind::kHadamard;
+  }
+  return models::MapKind::kNone;
+}
+
+models::MapMethod map_of(const recipe::Recipe::Rotation& rotation) {
+  return {.kind = map_kind_of(rotation.kind),
+          .block_size = rotation.block_size,
+          .steps = rotation.steps,
+          .permutations = rotation.permutations,
+          .random_permutations = rotation.random_permutations,
+          .householder = rotation.householder != recipe::Householder::kOff,
+          .learn_householder = rotation.householder == recipe::Householder::kLearned,
+          .truncate_householder = rotation.truncate,
+          .by_row = rotation.greedy == recipe::Greedy::kRow,
+          .reference_givens = rotation.givens == recipe::Givens::kReference,
+          .separate_blocks = rotation.blocks == recipe::RotationBlocks::kSeparate,
+          .calib_tokens = rotation.calib_tokens};
+}
+
 }  // namespace
 
 models::BlockMethod block_method(const recipe::Recipe& recipe) {
@@ -112,6 +141,10 @@ models::BlockMethod block_method(const recipe::Recipe& recipe) {
   method.key_value = grid(activations.quantize_kv ? kv_bits : 16);
 
   method.qkv_granularity = granularity_of(activations.qkv_granularity);
+  method.activation_clip = clip_of(activations.clip);
+  method.activation_clip_ratio = activations.clip_ratio;
+  method.activation_clip_start = activations.clip_start;
+  method.exact_tokens = activations.exact_tokens;
 
   const auto& smoothing = recipe.smoothing;
   method.start = start_of(smoothing.start);
@@ -122,6 +155,9 @@ models::BlockMethod block_method(const recipe::Recipe& recipe) {
   method.parametrization = smoothing.parametrization == recipe::Parametrization::kLog
                                ? models::Parametrization::kLog
                                : models::Parametrization::kAbsolute;
+  method.smooth_down = smoothing.down;
+  method.map = map_of(recipe.rotation);
+  method.hadamard_qk = recipe.rotation.qk == recipe::QkRotation::kHadamard;
   method.rotation = rotation_of(recipe.rotation_vectors.form);
   method.rotate_all = recipe.rotation_vectors.layers == recipe::RotationLayers::kAll;
   method.rotation_rank = recipe.rotation_vectors.rank;

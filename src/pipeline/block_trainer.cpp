@@ -26,7 +26,6 @@ BlockTrainer::BlockTrainer(const models::Family& family, models::NamedTensors we
       weights_(std::move(weights)),
       settings_(std::move(settings)),
       method_(block_method(settings_.recipe)),
-      sites_(models::quantizing_sites(family_, method_)),
       objective_(family_, weights_, settings_.recipe, settings_.compute),
       best_loss_(std::numeric_limits<double>::infinity()) {
   const auto options = weights_.begin()->second.options().dtype(at::kFloat).requires_grad(false);
@@ -42,7 +41,10 @@ BlockTrainer::BlockTrainer(const models::Family& family, models::NamedTensors we
   std::int64_t offset = 0;
   for (const auto& [name, tensor] : learnables) {
     if (models::rate_group(name, method_) == models::RateGroup::kFixed) {
-      learnables_.emplace(name, tensor.detach().to(options).clone());
+      // Integers (permutations) stay what they are.
+      const at::ScalarType dtype =
+          at::isFloatingType(tensor.scalar_type()) ? at::kFloat : tensor.scalar_type();
+      learnables_.emplace(name, tensor.detach().to(options.dtype(dtype)).clone());
       continue;
     }
     at::Tensor leaf = flat_.narrow(0, offset, tensor.numel()).view(tensor.sizes()).detach();
@@ -60,7 +62,7 @@ BlockTrainer::BlockTrainer(const models::Family& family, models::NamedTensors we
 
 double BlockTrainer::rate(models::RateGroup group) const {
   const auto& train = settings_.recipe.train;
-  const double rotation = settings_.recipe.rotation_vectors.lr;
+  const double vectors = settings_.recipe.rotation_vectors.lr;
   switch (group) {
     case models::RateGroup::kFixed:
       return 0.0;
@@ -69,18 +71,20 @@ double BlockTrainer::rate(models::RateGroup group) const {
     case models::RateGroup::kClipping:
       return train.lwc_lr;
     case models::RateGroup::kRotation:
-      return rotation > 0.0 ? rotation : train.let_lr;
+      return vectors > 0.0 ? vectors : train.let_lr;
+    case models::RateGroup::kMap:
+      return settings_.recipe.rotation.lr;
   }
   return 0.0;
 }
 
 models::EffectiveBlock BlockTrainer::fold_now() {
-  models::truncate_scales(learnables_);
+  models::truncate_scales(learnables_, method_);
   return models::fold(family_, weights_, learnables_, method_, settings_.compute);
 }
 
 at::Tensor BlockTrainer::forward(const models::EffectiveBlock& block, const at::Tensor& input) {
-  return family_.forward(block, input, sites_);
+  return family_.forward(block, input, models::quantizing_sites(family_, method_, block));
 }
 
 BlockTrainer::Batch BlockTrainer::Batch::part(std::size_t first, std::size_t count) const {

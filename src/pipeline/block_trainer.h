@@ -95,7 +95,6 @@ class BlockTrainer {
   models::NamedTensors weights_;
   TrainSettings settings_;
   models::BlockMethod method_;
-  models::SiteFunction sites_;
   BlockObjective objective_;
 
   models::NamedTensors learnables_;  // leaves are views of flat_; fixed ones are not

@@ -24,20 +24,21 @@
 #include "src/pipeline/run_context.h"
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/run_setup.h"
+#include "src/pipeline/site_map_pass.h"
 #include "src/pipeline/wave_learning.h"
 
 namespace lrq::pipeline {
 namespace {
 
 std::string to_text(const ResumePoint& point) {
-  return concat(point.redo_chain, ' ', point.freeze_from, ' ', point.learn_wave, ' ',
+  return concat(point.redo_chain, ' ', point.redo_maps, ' ', point.freeze_from, ' ', point.learn_wave, ' ',
                 point.first_step, ' ', point.nothing_left);
 }
 
 ResumePoint resume_point_from(const std::string& text) {
   ResumePoint point;
   std::istringstream in(text);
-  in >> point.redo_chain >> point.freeze_from >> point.learn_wave >> point.first_step >>
+  in >> point.redo_chain >> point.redo_maps >> point.freeze_from >> point.learn_wave >> point.first_step >>
       point.nothing_left;
   expect(!in.fail(), "rank 0 tells where to go on");
   return point;
@@ -71,6 +72,7 @@ class Calibration {
                  .run = request.run,
                  .samples = request.samples,
                  .tokens = request.tokens,
+                 .seed = request.seed,
                  .compute = request.compute,
                  .store = store_dtype_} {}
 
@@ -83,6 +85,7 @@ class Calibration {
         run_full_precision_chain(context_, tokens_);
         if (first_rank()) activations_.write_master(request_.samples);
       }
+      if (point.redo_maps) build_maps_from_mean(context_);
       const Stopwatch learning;
       result.block_steps = run_waves(point);
       result.learning_seconds = learning.seconds();
@@ -143,7 +146,7 @@ class Calibration {
     if (!found) {
       io::write_token_file(files_, request_.run / "tokens.h5", tokens_);
       io::save_manifest(files_, request_.run, manifest_);
-      return {.redo_chain = true};
+      return {.redo_chain = true, .redo_maps = maps_from_mean(request_.recipe)};
     }
     check_same_run(*found, manifest_, request_);
     record_other_machine(*found, manifest_);
@@ -171,6 +174,11 @@ class Calibration {
         .finished = manifest_.finished,
         .cut = manifest_.cut,
         .chain_complete = [this, alive] { return full_precision_chain_complete(context_, alive); },
+        .maps_complete =
+            [this, alive] {
+              alive();
+              return !maps_from_mean(request_.recipe) || every_block_has_maps();
+            },
         .blocks_complete =
             [this, alive](int wave) {
               alive();
@@ -197,6 +205,13 @@ class Calibration {
   [[nodiscard]] bool all_blocks(int wave, const Test& test) const {
     for (int block = range(wave).first; block < range(wave).last; ++block) {
       if (!test(BlockIndex{block})) return false;
+    }
+    return true;
+  }
+
+  [[nodiscard]] bool every_block_has_maps() const {
+    for (int block = 0; block < model_.blocks(); ++block) {
+      if (!states_.has_maps(BlockIndex{block})) return false;
     }
     return true;
   }

@@ -1,5 +1,7 @@
 #include "src/pipeline/frozen_stage.h"
 
+#include <utility>
+
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
@@ -17,8 +19,10 @@ LearnablesOf start_learnables(const models::Family& family, const io::BlockState
                               const recipe::Recipe& recipe) {
   return [&family, &states, method = block_method(recipe)](BlockIndex block,
                                                            const models::NamedTensors& weights) {
-    return models::initial_learnables(family, weights, states.load_statistics(block).tensors,
-                                      method);
+    models::NamedTensors start = models::initial_learnables(
+        family, weights, states.load_statistics(block).tensors, method);
+    if (!method.map.none()) start.merge(states.load_maps(block).tensors);
+    return start;
   };
 }
 
@@ -27,26 +31,27 @@ FrozenStage::FrozenStage(const ModelSource& model, BlockRange range, const recip
                          at::ScalarType store)
     : family_(model.family()), store_(store) {
   const c10::NoGradGuard no_grad;
-  sites_ = recipe == nullptr ? models::plain_sites()
-                             : models::quantizing_sites(family_, block_method(*recipe));
   for (int index = range.first; index < range.last; ++index) {
     const BlockIndex block{index};
     const models::NamedTensors weights = model.block(block);
     if (recipe == nullptr) {
-      blocks_.push_back(models::plain_block(family_, weights, compute));
+      blocks_.push_back({.effective = models::plain_block(family_, weights, compute),
+                         .sites = models::plain_sites()});
       continue;
     }
+    const models::BlockMethod method = block_method(*recipe);
     models::NamedTensors learnables = learnables_of(block, weights);
-    models::truncate_scales(learnables);
-    blocks_.push_back(models::fold(family_, weights, learnables, block_method(*recipe), compute));
+    models::truncate_scales(learnables, method);
+    models::EffectiveBlock folded = models::fold(family_, weights, learnables, method, compute);
+    models::SiteFunction sites = models::quantizing_sites(family_, method, folded);
+    blocks_.push_back({.effective = std::move(folded), .sites = std::move(sites)});
   }
 }
 
 at::Tensor FrozenStage::forward(int i, const at::Tensor& x) const {
   const c10::NoGradGuard no_grad;
-  return family_.forward(blocks_.at(static_cast<std::size_t>(i)), x, sites_)
-      .to(store_)
-      .contiguous();
+  const Block& block = blocks_.at(static_cast<std::size_t>(i));
+  return family_.forward(block.effective, x, block.sites).to(store_).contiguous();
 }
 
 }  // namespace lrq::pipeline

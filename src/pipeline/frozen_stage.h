@@ -16,7 +16,7 @@ using LearnablesOf =
 
 /// Those of the block files.
 [[nodiscard]] LearnablesOf finished_learnables(const io::BlockStateStore& states);
-/// Those that a recipe starts from, by the run's statistics.
+/// Those that a recipe starts from, by the run's statistics and maps.
 [[nodiscard]] LearnablesOf start_learnables(const models::Family& family,
                                             const io::BlockStateStore& states,
                                             const recipe::Recipe& recipe);
@@ -35,8 +35,11 @@ class FrozenStage {
 
  private:
   const models::Family& family_;  // Owns: borrowed from the ModelSource
-  std::vector<models::EffectiveBlock> blocks_;
-  models::SiteFunction sites_;
+  struct Block {
+    models::EffectiveBlock effective;
+    models::SiteFunction sites;
+  };
+  std::vector<Block> blocks_;
   at::ScalarType store_;
 };
 

@@ -13,6 +13,7 @@ ResumePoint find_resume_point(const RunFacts& facts) {
     return point;
   }
   point.redo_chain = !facts.chain_complete();
+  point.redo_maps = !facts.maps_complete();
   if (point.learn_wave < facts.waves && facts.cut && facts.cut->wave == point.learn_wave &&
       facts.cut->step > 0 && facts.snapshot_complete(*facts.cut)) {
     point.first_step = facts.cut->step;

@@ -14,6 +14,7 @@ struct RunFacts {
   bool finished = false;                          ///< as run.json says
   std::optional<io::SnapshotKey> cut;             ///< as run.json names it
   std::function<bool()> chain_complete;           ///< the full-precision chain and its statistics
+  std::function<bool()> maps_complete;            ///< every map that is built before the waves
   std::function<bool(int wave)> blocks_complete;  ///< every block file of the wave
   std::function<bool(int wave)> inputs_complete;  ///< the wave's input activations
   std::function<bool(const io::SnapshotKey&)> snapshot_complete;
@@ -22,6 +23,7 @@ struct RunFacts {
 /// What a run still has to do.  Missing or torn files are work to do again, never a wrong result.
 struct ResumePoint {
   bool redo_chain = false;
+  bool redo_maps = false;
   int freeze_from = 0;  ///< finished waves freeze_from .. learn_wave-1 are only frozen again
   int learn_wave = 0;   ///< the first wave that learns; == waves if none
   std::int64_t first_step = 0;  ///< of learn_wave

@@ -28,6 +28,7 @@ struct RunContext {
   std::filesystem::path run;
   std::int64_t samples = 0;  ///< N
   std::int64_t tokens = 0;   ///< T
+  std::uint64_t seed = 0;    ///< of every draw
   at::ScalarType compute = at::kFloat;
   at::ScalarType store = at::kFloat;
 

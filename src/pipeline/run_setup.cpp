@@ -9,6 +9,8 @@
 #include "io/tokenizer.h"
 #include "src/base/error.h"
 #include "src/base/text.h"
+#include "src/models/site_maps.h"
+#include "src/pipeline/block_method.h"
 #include "src/pipeline/calibration_windows.h"
 #include "src/recipe/recipe_toml.h"
 
@@ -63,6 +65,7 @@ void check_request(const CalibrationRequest& request, const models::Family& fami
   const models::ModelConfig& config = family.config();
   recipe::validate(request.recipe);
   check_groups(request.recipe, family);
+  models::check_map_sizes(family, block_method(request.recipe).map);
   const auto& train = request.recipe.train;
   if (request.samples < 1 || request.tokens < 1) {
     refuse(concat("--nsamples ", request.samples, " of --seqlen ", request.tokens,

@@ -12,12 +12,14 @@
 #include "dist/collectives.h"
 #include "src/base/text.h"
 #include "src/pipeline/activation_link.h"
-#include "src/pipeline/block_method.h"
 #include "src/pipeline/block_state.h"
 #include "src/pipeline/block_trainer.h"
+#include "src/pipeline/frozen_stage.h"
+#include "src/pipeline/gptq_rounding.h"
 #include "src/pipeline/idle_ranks.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
+#include "src/pipeline/site_map_pass.h"
 #include "src/pipeline/schedules/schedules.h"
 
 namespace lrq::pipeline {
@@ -105,8 +107,10 @@ class LearningStage {
         context_.states.save_candidate(task_.wave, ++epoch, block.index,
                                        finished_block(block.index, context_.recipe, candidate));
       }
-      context_.states.save_block(
-          block.index, finished_block(block.index, context_.recipe, block.trainer->learnables()));
+      models::NamedTensors learned = block.trainer->learnables();
+      if (rounds_by_gptq(context_.recipe)) learned.merge(rounded(block.index, learned));
+      context_.states.save_block(block.index,
+                                 finished_block(block.index, context_.recipe, learned));
     }
   }
 
@@ -119,9 +123,9 @@ class LearningStage {
                                  .compute = context_.compute,
                                  .store = context_.store,
                                  .steps = task_.steps};
+    if (maps_from_tokens(context_.recipe)) build_maps_from_tokens(context_, index);
     const models::NamedTensors start =
-        models::initial_learnables(family, weights, context_.states.load_statistics(index).tensors,
-                                   block_method(context_.recipe));
+        start_learnables(family, context_.states, context_.recipe)(index, weights);
     block.trainer = std::make_unique<BlockTrainer>(family, std::move(weights), start, settings);
     if (task_.first_step > 0) {
       block.trainer->restore(
@@ -139,6 +143,18 @@ class LearningStage {
       }
     }
     blocks_.push_back(std::move(block));
+  }
+
+  /// Other codes for the weights of a block whose learnables are final; it is alone in its wave.
+  [[nodiscard]] models::NamedTensors rounded(BlockIndex index,
+                                             const models::NamedTensors& learned) const {
+    const auto inputs =
+        context_.activations.open(wave_input(task_.blocks.first), context_.samples);
+    return gptq_codes(context_.model.family(), context_.model.block(index), learned,
+                      context_.recipe,
+                      {.samples = context_.samples,
+                       .read = [&](std::int64_t sample) { return inputs->read(sample); }},
+                      context_.compute);
   }
 
   [[nodiscard]] std::vector<at::Tensor> read(const io::BoundaryReader& reader,

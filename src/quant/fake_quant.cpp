@@ -109,6 +109,14 @@ Grid grid_of_rows(const Grid& grid) {
   return result;
 }
 
+// The clip of rows as that of a weight with so many.
+WeightTransform clip_of_rows(const RowClip& clip, std::int64_t rows) {
+  const auto spread = [rows](const Tensor& factor) {
+    return factor.defined() ? factor.expand({rows, 1}) : factor;
+  };
+  return {.clip_upper = spread(clip.upper), .clip_lower = spread(clip.lower)};
+}
+
 void check_rows(const Tensor& x, const Grid& grid) {
   expect(x.dim() >= 1 && x.size(-1) > 0, "rows are [..., C] with C > 0");
   expect(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble,
@@ -127,11 +135,13 @@ Tensor fake_quant_weight_reference(const Tensor& weight, const WeightTransform& 
                  weight.size(1));
 }
 
-Tensor fake_quant_rows_reference(const Tensor& x, const Grid& grid) {
+Tensor fake_quant_rows_reference(const Tensor& x, const Grid& grid, const RowClip& clip) {
   if (grid.identity()) return x;
   check_rows(x, grid);
   if (x.numel() == 0) return x.clone();
-  return round_ranges(x.reshape({-1, x.size(-1)}), {}, grid_of_rows(grid)).reshape(x.sizes());
+  const Tensor rows = x.reshape({-1, x.size(-1)});
+  return round_ranges(rows, clip_of_rows(clip, rows.size(0)), grid_of_rows(grid))
+      .reshape(x.sizes());
 }
 
 Tensor fake_quant_weight(const Tensor& weight, const WeightTransform& transform, const Grid& grid) {
@@ -142,12 +152,24 @@ Tensor fake_quant_weight(const Tensor& weight, const WeightTransform& transform,
   return fake_quant_fused(weight, transform, grid);
 }
 
-Tensor fake_quant_rows(const Tensor& x, const Grid& grid) {
+Tensor fake_quant_rows(const Tensor& x, const Grid& grid, const RowClip& clip) {
   if (grid.identity() || !fused_serves(x) || x.numel() == 0) {
-    return fake_quant_rows_reference(x, grid);
+    return fake_quant_rows_reference(x, grid, clip);
   }
   check_rows(x, grid);
-  return fake_quant_fused(x.reshape({-1, x.size(-1)}), {}, grid_of_rows(grid)).view(x.sizes());
+  const Tensor rows = x.reshape({-1, x.size(-1)});
+  return fake_quant_fused(rows, clip_of_rows(clip, rows.size(0)), grid_of_rows(grid))
+      .view(x.sizes());
+}
+
+Tensor dequantized(const QuantizedWeight& quantized, const Grid& grid) {
+  const std::int64_t in = quantized.codes.size(1);
+  const auto by_column = [&](const Tensor& by_group) {
+    if (grid.group_size <= 0) return by_group;
+    return by_group.repeat_interleave(grid.group_size, 1).narrow(1, 0, in);
+  };
+  const Tensor codes = quantized.codes.to(quantized.step.scalar_type());
+  return (codes - by_column(quantized.zero)) * by_column(quantized.step);
 }
 
 QuantizedWeight quantize_weight(const Tensor& weight, const WeightTransform& transform,

@@ -28,26 +28,38 @@ struct WeightTransform {
 [[nodiscard]] at::Tensor fake_quant_weight(const at::Tensor& weight,
                                            const WeightTransform& transform, const Grid& grid);
 
-/// Fake-quantize each row along the last axis (one token, or one head of one token).
+/// Factors on the bounds of every row's range; an undefined tensor means 1.
+struct RowClip {
+  at::Tensor upper = {};  ///< [1], of the rows' dtype; may carry gradient
+  at::Tensor lower = {};
+};
+
+/// Fake-quantize each row along the last axis (one token, or one head of one token), its range
+/// [clip.lower * min x, clip.upper * max x].
 /// x [..., C] float32 or float64, may carry gradient.  Returns same shape and dtype, newly
 /// allocated; x itself if grid.identity().  grid.group_size is ignored.
 /// grid.symmetric: S = clamp(max|x| / (2^(b-1) - 1), 1e-5, 1e4), codes -2^(b-1) .. 2^(b-1)-1.
 /// Threads: any.
-[[nodiscard]] at::Tensor fake_quant_rows(const at::Tensor& x, const Grid& grid);
+[[nodiscard]] at::Tensor fake_quant_rows(const at::Tensor& x, const Grid& grid,
+                                         const RowClip& clip = {});
 
 /// The same two by the plain ATen formula, whatever the device: what the fused passes are tested
 /// against, and what runs on a GPU or on the meta device.
 [[nodiscard]] at::Tensor fake_quant_weight_reference(const at::Tensor& weight,
                                                      const WeightTransform& transform,
                                                      const Grid& grid);
-[[nodiscard]] at::Tensor fake_quant_rows_reference(const at::Tensor& x, const Grid& grid);
+[[nodiscard]] at::Tensor fake_quant_rows_reference(const at::Tensor& x, const Grid& grid,
+                                                   const RowClip& clip = {});
 
 /// Integer codes with their steps and zero points, as an export stores them.
 struct QuantizedWeight {
-  at::Tensor codes;  ///< [O, I] int32, 0 .. 2^b - 1
+  at::Tensor codes;  ///< [O, I] int32 (uint8 where bits <= 8), 0 .. 2^b - 1
   at::Tensor step;   ///< [O, G]
   at::Tensor zero;   ///< [O, G], whole numbers
 };
+
+/// De-quantize: (codes - zero) * step, [O, I] of the step's dtype.
+[[nodiscard]] at::Tensor dequantized(const QuantizedWeight& quantized, const Grid& grid);
 
 /// Quantize as fake_quant_weight does, without gradient; (codes - zero) * step equals its result.
 [[nodiscard]] QuantizedWeight quantize_weight(const at::Tensor& weight,

@@ -22,6 +22,15 @@ constexpr auto words(Shift) { return std::array{"learned", "statistic", "off"}; 
 constexpr auto words(Qk) { return std::array{"tied", "free", "off"}; }
 constexpr auto words(Parametrization) { return std::array{"log", "absolute"}; }
 constexpr auto words(RotationForm) { return std::array{"off", "row", "outer"}; }
+constexpr auto words(RotationKind) { return std::array{"off", "greedy", "uniform", "hadamard"}; }
+constexpr auto words(Householder) { return std::array{"off", "fixed", "learned"}; }
+constexpr auto words(QkRotation) { return std::array{"off", "hadamard"}; }
+constexpr auto words(Greedy) { return std::array{"column", "row"}; }
+constexpr auto words(Givens) { return std::array{"target", "reference"}; }
+constexpr auto words(RotationBlocks) { return std::array{"shared", "separate"}; }
+constexpr auto words(RotationCalib) { return std::array{"mean", "tokens"}; }
+constexpr auto words(Rounding) { return std::array{"nearest", "gptq"}; }
+constexpr auto words(GptqInputs) { return std::array{"quantized", "plain"}; }
 constexpr auto words(RotationLayers) { return std::array{"all", "q,o,up"}; }
 constexpr auto words(Balance) { return std::array{"sum", "ema"}; }
 constexpr auto words(MseScale) { return std::array{"plain", "token_energy"}; }
@@ -112,23 +121,32 @@ Field field(const std::string& name, Table Recipe::*table, Member Table::*member
           .set = [=](Recipe& r, const Value& v) { return from_value(v, r.*table.*member); }};
 }
 
-Value clip_value(const Recipe& recipe) {
-  if (recipe.weights.clip == ClipKind::kRatio) return recipe.weights.clip_ratio;
-  return std::string(recipe.weights.clip == ClipKind::kLearned ? "learned" : "none");
-}
-
-bool set_clip(Recipe& recipe, const Value& value) {
+/// One field for what and how much: a word, or a ratio that stands for "ratio".
+template <typename Table>
+bool set_clip(Table& table, const Value& value) {
   double ratio = 0.0;
   if (from_value(value, ratio)) {
-    recipe.weights.clip = ClipKind::kRatio;
-    recipe.weights.clip_ratio = ratio;
+    table.clip = ClipKind::kRatio;
+    table.clip_ratio = ratio;
     return true;
   }
   const auto* word = std::get_if<std::string>(&value);
   if (word == nullptr || (*word != "learned" && *word != "none")) return false;
-  recipe.weights.clip = *word == "learned" ? ClipKind::kLearned : ClipKind::kNone;
-  recipe.weights.clip_ratio = Recipe::Weights{}.clip_ratio;
+  table.clip = *word == "learned" ? ClipKind::kLearned : ClipKind::kNone;
+  table.clip_ratio = Table{}.clip_ratio;
   return true;
+}
+
+template <typename Table>
+Field clip_field(const std::string& name, Table Recipe::*table) {
+  return {.name = name,
+          .expects = R"("learned", "none" or a ratio such as 0.9)",
+          .get = [=](const Recipe& r) -> Value {
+            const Table& t = r.*table;
+            if (t.clip == ClipKind::kRatio) return t.clip_ratio;
+            return std::string(t.clip == ClipKind::kLearned ? "learned" : "none");
+          },
+          .set = [=](Recipe& r, const Value& v) { return set_clip(r.*table, v); }};
 }
 
 std::vector<Field> make_table() {
@@ -136,9 +154,11 @@ std::vector<Field> make_table() {
   using W = R::Weights;
   using A = R::Activations;
   using S = R::Smoothing;
+  using B = R::Rotation;
   using V = R::RotationVectors;
   using L = R::Loss;
   using T = R::Train;
+  using G = R::Gptq;
   using D = R::Tta;
   return {
       field("weights.bits", &R::weights, &W::bits),
@@ -146,23 +166,39 @@ std::vector<Field> make_table() {
       field("weights.group_size", &R::weights, &W::group_size),
       field("weights.symmetric", &R::weights, &W::symmetric),
       field("weights.zero_point", &R::weights, &W::zero_point),
-      Field{.name = "weights.clip",
-            .expects = R"("learned", "none" or a ratio such as 0.9)",
-            .get = clip_value,
-            .set = set_clip},
+      clip_field("weights.clip", &R::weights),
       field("weights.include_zero", &R::weights, &W::include_zero),
+      field("weights.rounding", &R::weights, &W::rounding),
       field("activations.bits", &R::activations, &A::bits),
       field("activations.symmetric", &R::activations, &A::symmetric),
       field("activations.kv_bits", &R::activations, &A::kv_bits),
       field("activations.quantize_q", &R::activations, &A::quantize_q),
       field("activations.quantize_kv", &R::activations, &A::quantize_kv),
       field("activations.qkv_granularity", &R::activations, &A::qkv_granularity),
+      clip_field("activations.clip", &R::activations),
+      field("activations.clip_start", &R::activations, &A::clip_start),
+      field("activations.exact_tokens", &R::activations, &A::exact_tokens),
       field("smoothing.start", &R::smoothing, &S::start),
       field("smoothing.alpha", &R::smoothing, &S::alpha),
       field("smoothing.scale", &R::smoothing, &S::scale),
       field("smoothing.shift", &R::smoothing, &S::shift),
       field("smoothing.qk", &R::smoothing, &S::qk),
+      field("smoothing.down", &R::smoothing, &S::down),
       field("smoothing.parametrization", &R::smoothing, &S::parametrization),
+      field("rotation.kind", &R::rotation, &B::kind),
+      field("rotation.block_size", &R::rotation, &B::block_size),
+      field("rotation.steps", &R::rotation, &B::steps),
+      field("rotation.permutations", &R::rotation, &B::permutations),
+      field("rotation.random_permutations", &R::rotation, &B::random_permutations),
+      field("rotation.householder", &R::rotation, &B::householder),
+      field("rotation.lr", &R::rotation, &B::lr),
+      field("rotation.truncate", &R::rotation, &B::truncate),
+      field("rotation.qk", &R::rotation, &B::qk),
+      field("rotation.greedy", &R::rotation, &B::greedy),
+      field("rotation.givens", &R::rotation, &B::givens),
+      field("rotation.blocks", &R::rotation, &B::blocks),
+      field("rotation.calib", &R::rotation, &B::calib),
+      field("rotation.calib_tokens", &R::rotation, &B::calib_tokens),
       field("rotation_vectors.form", &R::rotation_vectors, &V::form),
       field("rotation_vectors.layers", &R::rotation_vectors, &V::layers),
       field("rotation_vectors.rank", &R::rotation_vectors, &V::rank),
@@ -189,6 +225,10 @@ std::vector<Field> make_table() {
       field("train.nonfinite", &R::train, &T::nonfinite),
       field("train.keep_best", &R::train, &T::keep_best),
       field("train.store", &R::train, &T::store),
+      field("gptq.damping", &R::gptq, &G::damping),
+      field("gptq.act_order", &R::gptq, &G::act_order),
+      field("gptq.inputs", &R::gptq, &G::inputs),
+      field("gptq.sequential", &R::gptq, &G::sequential),
       field("tta.init", &R::tta, &D::init),
       field("tta.scope", &R::tta, &D::scope),
       field("tta.target", &R::tta, &D::target),

@@ -105,6 +105,51 @@ void check_rotation(const Recipe::RotationVectors& rotation, const Check& check)
   check.not_negative("rotation_vectors.lr", rotation.lr);
 }
 
+void check_activations(const Recipe::Activations& activations, const Check& check) {
+  check.bits("activations.bits", activations.bits);
+  if (activations.kv_bits != 0) check.bits("activations.kv_bits", activations.kv_bits);
+  if (activations.clip == ClipKind::kRatio) {
+    check.that(activations.clip_ratio > 0.0 && activations.clip_ratio <= 1.0, "activations.clip",
+               "a ratio above 0 and at most 1", "set activations.clip=0.9, learned or none");
+  }
+  check.that(activations.clip_start > 0.0 && activations.clip_start < 1.0,
+             "activations.clip_start", "a number between 0 and 1", "set activations.clip_start=0.9");
+  check.at_least(0, "activations.exact_tokens", activations.exact_tokens);
+}
+
+void check_basis(const Recipe& recipe, const Check& check) {
+  const Recipe::Rotation& rotation = recipe.rotation;
+  const bool off = rotation.kind == RotationKind::kOff && rotation.householder == Householder::kOff;
+  check.that(rotation.block_size >= -1 && rotation.block_size != 1, "rotation.block_size",
+             "0 (chosen by width), -1 (the whole width) or at least 2",
+             "set rotation.block_size=64");
+  check.that(rotation.kind != RotationKind::kUniform || rotation.block_size < 0 ||
+                 rotation.block_size % 2 == 0,
+             "rotation.block_size", "even with rotation.kind = \"uniform\" (pairs are turned)",
+             "set rotation.block_size=64");
+  check.at_least(1, "rotation.steps", rotation.steps);
+  check.at_least(0, "rotation.permutations", rotation.permutations);
+  check.at_least(0, "rotation.random_permutations", rotation.random_permutations);
+  check.not_negative("rotation.lr", rotation.lr);
+  check.at_least(1, "rotation.calib_tokens", rotation.calib_tokens);
+  const bool waits = !off && rotation.calib == RotationCalib::kTokens;
+  const bool sequential = recipe.train.wave == 1 && recipe.train.schedule == Schedule::kWaves;
+  check.that(!waits || sequential, "rotation.calib",
+             "\"mean\" unless train.wave is 1 (maps from tokens need the finished blocks before)",
+             "add --wave 1, or set rotation.calib=mean");
+  const bool gptq = recipe.weights.rounding == Rounding::kGptq && recipe.weights.bits < 16;
+  const std::string instead = "set weights.rounding=nearest, or ";
+  check.that(!gptq || sequential, "weights.rounding",
+             "\"nearest\" unless train.wave is 1 (GPTQ needs all samples of a block)",
+             instead + "add --wave 1");
+  check.that(!gptq || !recipe.train.keep_best, "weights.rounding",
+             "\"nearest\" where train.keep_best is true", instead + "train.keep_best=false");
+  check.that(!gptq || recipe.rotation_vectors.form == RotationForm::kOff, "weights.rounding",
+             "\"nearest\" beside rotation vectors", instead + "rotation_vectors.form=off");
+  check.that(recipe.gptq.damping > 0.0 && std::isfinite(recipe.gptq.damping), "gptq.damping",
+             "a number above 0", "set gptq.damping=0.01");
+}
+
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> fields(const Recipe& recipe) {
@@ -124,13 +169,11 @@ std::vector<std::pair<std::string, std::string>> calibration_fields(const Recipe
 void validate(const Recipe& recipe) {
   const Check check(recipe);
   check_weights(recipe.weights, recipe.name, check);
-  check.bits("activations.bits", recipe.activations.bits);
-  if (recipe.activations.kv_bits != 0) {
-    check.bits("activations.kv_bits", recipe.activations.kv_bits);
-  }
+  check_activations(recipe.activations, check);
   check.that(recipe.smoothing.alpha >= 0.0 && recipe.smoothing.alpha <= 1.0, "smoothing.alpha",
              "a number from 0 to 1", "set smoothing.alpha=0.5");
   check_rotation(recipe.rotation_vectors, check);
+  check_basis(recipe, check);
   check.at_least(1, "tta.epochs", recipe.tta.epochs);
   check.not_negative("tta.let_lr", recipe.tta.let_lr);
   check.not_negative("tta.lwc_lr", recipe.tta.lwc_lr);

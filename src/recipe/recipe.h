@@ -17,6 +17,15 @@ enum class Shift { kLearned, kStatistic, kOff };
 enum class Qk { kTied, kFree, kOff };
 enum class Parametrization { kLog, kAbsolute };
 enum class RotationForm { kOff, kRow, kOuter };
+enum class RotationKind { kOff, kGreedy, kUniform, kHadamard };
+enum class Householder { kOff, kFixed, kLearned };
+enum class QkRotation { kOff, kHadamard };
+enum class Greedy { kColumn, kRow };
+enum class Givens { kTarget, kReference };
+enum class RotationBlocks { kShared, kSeparate };
+enum class RotationCalib { kMean, kTokens };
+enum class Rounding { kNearest, kGptq };
+enum class GptqInputs { kQuantized, kPlain };
 enum class RotationLayers { kAll, kQOUp };  // "all", "q,o,up"
 enum class Balance { kSum, kEma };
 enum class MseScale { kPlain, kTokenEnergy };
@@ -44,6 +53,7 @@ struct Recipe {
     ClipKind clip = ClipKind::kLearned;
     double clip_ratio = 1.0;  ///< TOML: clip = 0.9
     bool include_zero = false;
+    Rounding rounding = Rounding::kNearest;  ///< of the finished block; gptq: wave = 1 only
   } weights;
   struct Activations {
     int bits = 16;
@@ -52,6 +62,10 @@ struct Recipe {
     bool quantize_q = true;
     bool quantize_kv = true;
     QkvGranularity qkv_granularity = QkvGranularity::kFamily;
+    ClipKind clip = ClipKind::kNone;  ///< of linear inputs, queries and keys
+    double clip_ratio = 1.0;          ///< TOML: clip = 0.9
+    double clip_start = 0.982;        ///< with clip = learned: where the factors begin
+    int exact_tokens = 0;  ///< the first so many positions of a sequence are not quantized
   } activations;
   struct Smoothing {
     Start start = Start::kLae;
@@ -59,8 +73,27 @@ struct Recipe {
     Scale scale = Scale::kLearned;
     Shift shift = Shift::kLearned;
     Qk qk = Qk::kTied;
+    bool down = false;  ///< also between the MLP's hidden channels and its last linear
     Parametrization parametrization = Parametrization::kLog;
   } smoothing;
+  /// Changes of basis of the linears' inputs, built from calibration data.
+  struct Rotation {
+    RotationKind kind = RotationKind::kOff;
+    int block_size = 0;           ///< 0: the largest power of two up to 128 that divides a width;
+                                      ///< -1: the whole width
+    int steps = 16;               ///< greedy: the most rotations that are tried
+    int permutations = 1;         ///< rotations: one more
+    int random_permutations = 3;  ///< with kind = uniform, per step
+    Householder householder = Householder::kOff;  ///< one reflection behind the rotations
+    double lr = 1e-2;                             ///< of learned reflections
+    bool truncate = false;                        ///< parity: entries of them kept above 0.01
+    QkRotation qk = QkRotation::kOff;             ///< queries and keys, per head, behind RoPE
+    Greedy greedy = Greedy::kColumn;
+    Givens givens = Givens::kTarget;
+    RotationBlocks blocks = RotationBlocks::kShared;
+    RotationCalib calib = RotationCalib::kMean;
+    int calib_tokens = 2048;  ///< with calib = tokens: the most that a map is built from
+  } rotation;
   struct RotationVectors {
     RotationForm form = RotationForm::kOff;
     RotationLayers layers = RotationLayers::kAll;
@@ -93,6 +126,13 @@ struct Recipe {
     bool keep_best = false;
     Store store = Store::kCompute;
   } train;
+  /// With weights.rounding = gptq.
+  struct Gptq {
+    double damping = 0.01;     ///< times the mean of the Hessian's diagonal
+    bool act_order = false;    ///< columns by falling diagonal
+    GptqInputs inputs = GptqInputs::kQuantized;  ///< what the Hessians see
+    bool sequential = true;  ///< a linear's inputs come from linears rounded before it
+  } gptq;
   /// Test-time adaptation of the last block, by `eval --tta`.
   struct Tta {
     TtaInit init = TtaInit::kStart;

@@ -53,6 +53,22 @@ class EqualBitsTest(program.ProgramTest):
         for block in kept.values():
             self.assertRegex(block.decode("utf-8", "replace"), r'"kept":"(start|epoch \d)"')
 
+    def test_rotations_and_learned_reflections_in_waves_of_two(self):
+        made = self.assert_equal_on_all_ranks(
+            "--recipe", "ruquant-lh-w4a4", "--epochs", "1", "--wave", "2",
+            "--set", "rotation.steps=4", "--set", "activations.clip=learned", ranks=(2, 3))
+        for block in made.values():
+            for tensor in (b"map.qkv_in.00.rotation", b"map.down_in.03.householder",
+                           b"mlp_in.act_quantizer.upbound_factor"):
+                self.assertIn(tensor, block)
+
+    def test_maps_from_tokens_and_gptq(self):
+        made = self.assert_equal_on_all_ranks(
+            "--recipe", "duquant-w4a4", "--wave", "1", "--set", "rotation.steps=8",
+            "--set", "rotation.calib=tokens", "--set", "weights.rounding=gptq", ranks=(1, 3))
+        for block in made.values():
+            self.assertIn(b"mlp.down_proj.codes", block)
+
     def test_round_to_nearest(self):
         self.assert_equal_on_all_ranks("--recipe", "rtn", "--wbits", "4")
 

@@ -6,7 +6,9 @@ import time
 
 import program
 
-LEARNED = ("--wbits", "4", "--abits", "6", "--wave", "2", "--batch-size", "2")
+# Learned reflections: such a run has every kind of file that there is.
+LEARNED = ("--recipe", "ruquant-lh", "--set", "rotation.steps=2", "--set", "smoothing.scale=learned",
+           "--wbits", "4", "--abits", "6", "--wave", "2", "--batch-size", "2")
 EPOCHS_TO_DAMAGE = 8
 
 
@@ -14,11 +16,12 @@ class DamagedTest(program.ProgramTest):
     """A missing or torn file is work to redo, or a clear refusal: never a wrong result."""
 
     KINDS_WHEN_FINISHED = ("blocks/block-001.safetensors", "stats/block-003.safetensors",
-                           "activations/fp-003.*.h5", "run.json", "tokens.h5")
+                           "stats/maps-003.safetensors", "activations/fp-003.*.h5", "run.json",
+                           "tokens.h5")
     KINDS = ("blocks/block-000.safetensors", "blocks/block-001.safetensors",
              "snapshots/*/*/block-002.safetensors", "snapshots/*/*/block-003.safetensors",
-             "stats/block-003.safetensors", "activations/fp-000.*.h5", "activations/fp-003.*.h5",
-             "activations/q-002.*.h5", "run.json", "tokens.h5", "activations.h5", "metrics.jsonl")
+             "stats/block-003.safetensors", "stats/maps-003.safetensors",
+             "activations/fp-000.*.h5", "activations/fp-003.*.h5", "activations/q-002.*.h5", "run.json", "tokens.h5", "activations.h5", "metrics.jsonl")
 
     def setUp(self):
         super().setUp()

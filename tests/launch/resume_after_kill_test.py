@@ -96,6 +96,10 @@ class KilledTest(program.ProgramTest):
                      "--set", "train.keep_best=true")
         self.kill_until_finished(4, (2, 1, 3))
 
+    def test_with_maps_and_learned_reflections(self):
+        self.also = ("--recipe", "ruquant-lh", "--set", "rotation.steps=4")
+        self.kill_until_finished(5, (2, 3))
+
     def test_a_plain_start(self):
         self.kill_until_finished(3, (0,))
 

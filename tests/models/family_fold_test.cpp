@@ -196,7 +196,7 @@ TEST_P(FamilyFoldTest, GivesWhatTheEquationsGiveStepByStepAlsoWhenQuantized) {
   }
   const at::Tensor expected =
       small.family->forward(by_hand.block(*small.family, method.weight), small.input,
-                            quantizing_sites(*small.family, method));
+                            quantizing_sites(*small.family, method, {}));
   EXPECT_LT(relative_rms(small.run(learnables, method), expected), 1e-10);
   EXPECT_GT(relative_rms(expected, small.plain()), 1e-3) << "the quantizers were off";
 }

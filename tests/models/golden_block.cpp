@@ -147,10 +147,10 @@ void compare_folded(const GoldenFile& file, const GoldenCase& golden, const Name
     compare("init_norm_weight", name, norm.weight, kOutputTolerance);
   }
   if (golden.method.weight.identity()) return;
-  for (const auto& [name, transform] :
-       weight_transforms(*golden.family, golden.weights, leaves, golden.method)) {
-    const auto codes = quant::quantize_weight(golden.weights.at(name + ".weight"), transform,
-                                              golden.method.weight);
+  for (const auto& [name, prepared] :
+       prepared_weights(*golden.family, golden.weights, leaves, golden.method)) {
+    const auto codes =
+        quant::quantize_weight(prepared.weight, prepared.transform, golden.method.weight);
     compare("init_wscale", name, codes.step.reshape({-1}), kOutputTolerance);
     compare("init_wzero", name, codes.zero.reshape({-1}), kNoLimit);
   }
@@ -200,12 +200,12 @@ double value_of(const at::Tensor& tensor) {
 void compare_steps(const GoldenFile& file, const GoldenCase& golden, Report& report) {
   Learned learned = make_learned(file, golden);
   pipeline::AdamW optimizer(learned.flat, learned.rates, /*weight_decay=*/0.0);
-  const SiteFunction sites = quantizing_sites(*golden.family, golden.method);
   const at::Tensor& target = file.tensor("fp_output");
   for (int step = 1; step <= 3; ++step) {
-    truncate_scales(learned.leaves);
+    truncate_scales(learned.leaves, golden.method);
     const EffectiveBlock folded =
         fold(*golden.family, golden.weights, learned.leaves, golden.method, at::kFloat);
+    const SiteFunction sites = quantizing_sites(*golden.family, golden.method, folded);
     const at::Tensor out = golden.family->forward(folded, file.tensor("input"), sites);
     if (step == 1) {
       compare_folded(file, golden, learned.leaves, folded, report);

@@ -96,7 +96,7 @@ TEST(QkvGranularityTest, TheFamilyDecidesUnlessTheRecipeDoes) {
   method.key_value.bits = 4;
   const auto with = [&](QkvGranularity granularity) {
     method.qkv_granularity = granularity;
-    return quantizing_sites(*llama.family, method);  // heads of 4, as OPT's here
+    return quantizing_sites(*llama.family, method, {});  // heads of 4, as OPT's here
   };
   const at::Tensor joined = opt.normal({1, 6, 8}).to(at::kFloat);
   const at::Tensor split = joined.view({1, 6, 2, 4}).transpose(1, 2).contiguous();

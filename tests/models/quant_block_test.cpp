@@ -68,10 +68,10 @@ TEST(QuantBlockTest, RunsForwardAndBackwardOnTheMetaDevice) {
   for (auto& [name, tensor] : learnables) {
     tensor = tensor.detach().to(at::kMeta).set_requires_grad(true);
   }
-  truncate_scales(learnables);
-  const at::Tensor out =
-      block.family->forward(fold(*block.family, weights, learnables, method, at::kFloat),
-                            block.input.to(at::kMeta), quantizing_sites(*block.family, method));
+  truncate_scales(learnables, method);
+  const EffectiveBlock folded = fold(*block.family, weights, learnables, method, at::kFloat);
+  const at::Tensor out = block.family->forward(folded, block.input.to(at::kMeta),
+                                               quantizing_sites(*block.family, method, folded));
   out.sum().backward();
   EXPECT_TRUE(out.is_meta());
   EXPECT_EQ(out.sizes(), block.input.sizes());
@@ -83,7 +83,7 @@ TEST(QuantBlockTest, ReachesEveryLearnableWithAFiniteGradient) {
   BlockMethod method = method_with_bits(4, 4);
   method.weight.group_size = 8;
   NamedTensors learnables = start(block, method);
-  truncate_scales(learnables);
+  truncate_scales(learnables, method);
   (block.run(learnables, method) - block.plain()).square().mean().backward();
   for (const auto& [name, tensor] : learnables) {
     ASSERT_TRUE(tensor.grad().defined()) << name;
@@ -212,7 +212,7 @@ TEST(LearnablesTest, SmallScalesAreLiftedInBothForms) {
       {"qkv_smooth_scale", at::tensor({0.005F, -0.005F, 0.0F, 0.5F}).set_requires_grad(true)},
       {"fc1_smooth_log_scale", at::tensor({-9.0F, 0.5F}).set_requires_grad(true)},
       {"fc1_smooth_shift", at::tensor({0.001F})}};
-  truncate_scales(learnables);
+  truncate_scales(learnables, {});
   EXPECT_TRUE(
       at::allclose(learnables.at("qkv_smooth_scale"), at::tensor({0.01F, -0.01F, 0.01F, 0.5F})));
   EXPECT_TRUE(at::allclose(learnables.at("fc1_smooth_log_scale"),

@@ -62,8 +62,8 @@ struct SmallBlock {
                            plain_sites());
   }
   [[nodiscard]] at::Tensor run(const NamedTensors& learnables, const BlockMethod& method) const {
-    return family->forward(fold(*family, weights, learnables, method, input.scalar_type()), input,
-                           quantizing_sites(*family, method));
+    const EffectiveBlock folded = fold(*family, weights, learnables, method, input.scalar_type());
+    return family->forward(folded, input, quantizing_sites(*family, method, folded));
   }
 };
 

@@ -49,9 +49,9 @@ struct Scene {
   [[nodiscard]] at::Tensor output_of(const NamedTensors& learnables, std::size_t sample) const {
     const c10::NoGradGuard no_grad;
     const auto method = block_method(recipe);
-    return block.family->forward(
-        models::fold(*block.family, block.weights, learnables, method, at::kFloat), inputs[sample],
-        models::quantizing_sites(*block.family, method));
+    const auto folded = models::fold(*block.family, block.weights, learnables, method, at::kFloat);
+    return block.family->forward(folded, inputs[sample],
+                                 models::quantizing_sites(*block.family, method, folded));
   }
   std::vector<at::Tensor> step(BlockTrainer& trainer, std::size_t first, std::size_t count) const {
     return trainer.step(std::span(inputs).subspan(first, count),

@@ -10,6 +10,7 @@ namespace {
 struct Disk {
   int waves = 4;
   bool chain = true;
+  bool maps = true;
   bool finished = false;
   std::optional<io::SnapshotKey> cut = {};
   std::set<int> blocks = {};
@@ -22,6 +23,7 @@ struct Disk {
          .finished = finished,
          .cut = cut,
          .chain_complete = [this] { return chain; },
+         .maps_complete = [this] { return maps; },
          .blocks_complete = [this](int w) { return blocks.contains(w); },
          .inputs_complete = [this](int w) { return inputs.contains(w); },
          .snapshot_complete =
@@ -31,6 +33,11 @@ struct Disk {
 
 TEST(ResumeTest, EmptyDirectoryStartsAtTheBeginning) {
   EXPECT_EQ(Disk{.chain = false}.resume(), (ResumePoint{.redo_chain = true}));
+}
+
+TEST(ResumeTest, MissingMapsAreBuiltAgainAndNothingElse) {
+  const Disk disk{.maps = false, .blocks = {0}, .inputs = {1}};
+  EXPECT_EQ(disk.resume(), (ResumePoint{.redo_maps = true, .freeze_from = 1, .learn_wave = 1}));
 }
 
 TEST(ResumeTest, GoesOnBehindTheNamedCut) {

@@ -20,9 +20,11 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 const Matrix kWeight = {{-1.0, -0.25, 0.5, 0.75}, {0.1, 0.2, 0.4, 0.8}};
 
 using WeightFunction = at::Tensor (*)(const at::Tensor&, const WeightTransform&, const Grid&);
-using RowsFunction = at::Tensor (*)(const at::Tensor&, const Grid&);
+using RowsFunction = at::Tensor (*)(const at::Tensor&, const Grid&, const RowClip&);
 constexpr WeightFunction kWeightFunctions[] = {fake_quant_weight, fake_quant_weight_reference};
 constexpr RowsFunction kRowsFunctions[] = {fake_quant_rows, fake_quant_rows_reference};
+
+RowClip ratio(double value) { return {.upper = at::full({1}, value), .lower = at::full({1}, value)}; }
 
 // The raw factors of the specification, brought to the range of one row each.
 WeightTransform clipped(const at::Tensor& upper, const at::Tensor& lower) {
@@ -198,7 +200,7 @@ TEST(FakeQuantWeightTest, EndCodesKeepTheirGradientInVectorA2) {
 TEST(FakeQuantRowsTest, GivesValuesAndGradientOfVectorB) {
   for (const RowsFunction function : kRowsFunctions) {
     const at::Tensor x = leaf(matrix_of({{3.0, -1.5, 0.75, 0.0}, {0.2, 0.6, 1.4, 15.2}}));
-    const at::Tensor y = function(x, {.bits = 4});
+    const at::Tensor y = function(x, {.bits = 4}, {});
     expect_vector(y, matrix_of({{3, -1.5, 0.6, 0}, {0, 1, 1, 15}}));
     (y[0] * vector_of({1, 2, 3, 4})).sum().backward();
     expect_close(x.grad(), matrix_of({{0.9, 2.1, 3, 4}, {0, 0, 0, 0}}), 1e-6, 1e-6);
@@ -210,7 +212,7 @@ TEST(FakeQuantTest, RoundsHalfToEven) {
   const Matrix row = {{0.5, 1.5, 2.5, -0.5, -1.5, 13, -2}};
   const Matrix expected = {{0, 2, 2, 0, -2, 13, -2}};
   for (const RowsFunction function : kRowsFunctions) {
-    EXPECT_TRUE(at::equal(function(matrix_of(row), {.bits = 4}), matrix_of(expected)));
+    EXPECT_TRUE(at::equal(function(matrix_of(row), {.bits = 4}, {}), matrix_of(expected)));
   }
 }
 
@@ -229,7 +231,7 @@ TEST(FakeQuantTest, IntegerProductGivesTheSameNumber) {  // vector H
 TEST(FakeQuantRowsTest, TiedExtremaShareTheGradientEvenly) {
   for (const RowsFunction function : kRowsFunctions) {
     const at::Tensor x = leaf(matrix_of({{3, 3, 0, 1.4}}));  // step 1, d step = 3 * (1 - 1.4)
-    (function(x, {.bits = 2}) * vector_of({0, 0, 0, 3})).sum().backward();
+    (function(x, {.bits = 2}, {}) * vector_of({0, 0, 0, 3})).sum().backward();
     expect_close(x.grad(), matrix_of({{-0.2, -0.2, 0.4, 3}}), 1e-6, 1e-6);
   }
 }
@@ -237,7 +239,7 @@ TEST(FakeQuantRowsTest, TiedExtremaShareTheGradientEvenly) {
 TEST(FakeQuantRowsTest, OppositeExtremaOfASymmetricRowShareTheGradientByHalves) {
   for (const RowsFunction function : kRowsFunctions) {
     const at::Tensor x = leaf(matrix_of({{-3, 3, 1.4}}));  // step 3 / 3, d step = 1 - 1.4
-    const at::Tensor y = function(x, {.bits = 3, .symmetric = true});
+    const at::Tensor y = function(x, {.bits = 3, .symmetric = true}, {});
     EXPECT_TRUE(at::equal(y, matrix_of({{-3, 3, 1}}))) << y;
     (y * vector_of({0, 0, 1})).sum().backward();
     expect_close(x.grad(), matrix_of({{0.2 / 3, -0.2 / 3, 1}}), 1e-6, 1e-6);
@@ -247,7 +249,7 @@ TEST(FakeQuantRowsTest, OppositeExtremaOfASymmetricRowShareTheGradientByHalves) 
 TEST(FakeQuantRowsTest, AWidenedBoundPassesNoGradientToTheData) {
   for (const RowsFunction function : kRowsFunctions) {
     const at::Tensor x = leaf(matrix_of({{0.5, 2, 1.2, 3}}));  // range [0, 3], step 1
-    const at::Tensor y = function(x, {.bits = 2, .include_zero = true});
+    const at::Tensor y = function(x, {.bits = 2, .include_zero = true}, {});
     EXPECT_TRUE(at::equal(y, matrix_of({{0, 2, 1, 3}}))) << y;
     (y * vector_of({0, 0, 1, 0})).sum().backward();
     expect_close(x.grad(), matrix_of({{0, 0, 1, -0.2 / 3}}), 1e-6, 1e-6);
@@ -261,7 +263,7 @@ TEST(FakeQuantTest, ARowWithANonFiniteValueComesBackAsNan) {
       rows[0][3] = rows[2][20] = 2.0;
       rows[1][20] = bad;
       for (const RowsFunction function : kRowsFunctions) {
-        const at::Tensor y = function(matrix_of(rows), {.bits = 4, .symmetric = symmetric});
+        const at::Tensor y = function(matrix_of(rows), {.bits = 4, .symmetric = symmetric}, {});
         EXPECT_TRUE(y[1].isnan().all().item<bool>()) << y;
         EXPECT_FALSE(y[0].isnan().any().item<bool>() || y[2].isnan().any().item<bool>()) << y;
       }
@@ -320,6 +322,47 @@ TEST(ClippingTest, StartsWithOneFactorPerRange) {
   const at::Tensor factor = initial_clip_factor(3, 10, {.bits = 4, .group_size = 4}, at::kCPU);
   EXPECT_TRUE(at::equal(factor, at::full({9, 1}, 4.0)));
   EXPECT_NEAR(factor.sigmoid()[0].item<double>(), 0.9820137900, 1e-7);
+}
+
+// The quantizer of the DuQuant family, 4 bits: rows of one range each, clipped by a fixed ratio.
+TEST(RowClipTest, RangesShrinkByTheRatioAsInThePublishedVectors) {
+  const at::Tensor x = matrix_of({{-1, 0.17, 0.52, 2}, {3, 3.45, 4.06, 6}});
+  const std::vector<std::pair<double, Matrix>> expected = {
+      {1.0, {{-1, 0.2, 0.6, 2}, {3, 3.4, 4, 6}}},
+      {0.9, {{-0.9, 0.18, 0.54, 1.8}, {3.06, 3.42, 4.14, 5.4}}},
+      {0.8, {{-0.8, 0.16, 0.48, 1.6}, {3.04, 3.52, 4, 4.8}}}};
+  for (const RowsFunction function : kRowsFunctions) {
+    for (const auto& [clip, rows] : expected) {
+      EXPECT_TRUE(at::allclose(function(x, {.bits = 4}, ratio(clip)), matrix_of(rows), 1e-6, 1e-6))
+          << clip;
+    }
+    EXPECT_TRUE(at::equal(function(x, {.bits = 4}, {}), function(x, {.bits = 4}, ratio(1.0))));
+  }
+}
+
+// In float64 at 15 bits rounding is fine enough for differences of the rounded output; values stay
+// off the ends of the range, where a smaller clip cuts them.
+TEST(RowClipTest, GradientOfTheFactorsIsThatOfFiniteDifferences) {
+  const at::Tensor x = matrix_of({{-1, 0.17, 0.52, 2}, {-3, 0.45, 1.06, 0.6}}, at::kDouble);
+  const at::Tensor weight = matrix_of({{1, 0.3, -2, 3}, {-1, 2, 0.7, -4}}, at::kDouble);
+  const auto loss = [&](double upper, double lower) {
+    return (fake_quant_rows(x, {.bits = 15},
+                            {.upper = at::full({1}, upper, at::kDouble),
+                             .lower = at::full({1}, lower, at::kDouble)}) *
+            weight)
+        .sum()
+        .item<double>();
+  };
+  const RowClip clip{.upper = leaf(at::full({1}, 0.8, at::kDouble)),
+                     .lower = leaf(at::full({1}, 0.7, at::kDouble))};
+  (fake_quant_rows(x, {.bits = 15}, clip) * weight).sum().backward();
+  const double h = 0.02;
+  const double upper = (loss(0.8 + h, 0.7) - loss(0.8 - h, 0.7)) / (2 * h);
+  const double lower = (loss(0.8, 0.7 + h) - loss(0.8, 0.7 - h)) / (2 * h);
+  EXPECT_NEAR(clip.upper.grad().item<double>(), upper, 0.02 * std::abs(upper));
+  EXPECT_NEAR(clip.lower.grad().item<double>(), lower, 0.02 * std::abs(lower));
+  EXPECT_GT(std::abs(upper), 1.0);
+  EXPECT_GT(std::abs(lower), 1.0);
 }
 
 }  // namespace

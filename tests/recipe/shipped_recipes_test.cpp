@@ -42,18 +42,37 @@ std::map<std::string, std::string> expected(const std::map<std::string, std::str
       {"weights.zero_point", "true"},
       {"weights.clip", "\"learned\""},
       {"weights.include_zero", "false"},
+      {"weights.rounding", "\"nearest\""},
       {"activations.bits", "16"},
       {"activations.symmetric", "false"},
       {"activations.kv_bits", "0"},
       {"activations.quantize_q", "true"},
       {"activations.quantize_kv", "true"},
       {"activations.qkv_granularity", "\"family\""},
+      {"activations.clip", "\"none\""},
+      {"activations.clip_start", "0.982"},
+      {"activations.exact_tokens", "0"},
       {"smoothing.start", "\"lae\""},
       {"smoothing.alpha", "0.5"},
       {"smoothing.scale", "\"learned\""},
       {"smoothing.shift", "\"learned\""},
       {"smoothing.qk", "\"tied\""},
+      {"smoothing.down", "false"},
       {"smoothing.parametrization", "\"log\""},
+      {"rotation.kind", "\"off\""},
+      {"rotation.block_size", "0"},
+      {"rotation.steps", "16"},
+      {"rotation.permutations", "1"},
+      {"rotation.random_permutations", "3"},
+      {"rotation.householder", "\"off\""},
+      {"rotation.lr", "0.01"},
+      {"rotation.truncate", "false"},
+      {"rotation.qk", "\"off\""},
+      {"rotation.greedy", "\"column\""},
+      {"rotation.givens", "\"target\""},
+      {"rotation.blocks", "\"shared\""},
+      {"rotation.calib", "\"mean\""},
+      {"rotation.calib_tokens", "2048"},
       {"rotation_vectors.form", "\"off\""},
       {"rotation_vectors.layers", "\"all\""},
       {"rotation_vectors.rank", "1"},
@@ -80,6 +99,10 @@ std::map<std::string, std::string> expected(const std::map<std::string, std::str
       {"train.nonfinite", "\"restore\""},
       {"train.keep_best", "false"},
       {"train.store", "\"compute\""},
+      {"gptq.damping", "0.01"},
+      {"gptq.act_order", "false"},
+      {"gptq.inputs", "\"quantized\""},
+      {"gptq.sequential", "true"},
       {"tta.init", "\"start\""},
       {"tta.scope", "\"set\""},
       {"tta.target", "\"homologous\""},
@@ -206,6 +229,48 @@ TEST(ShippedRecipesTest, EverySchemeOfTheLearnedMethodsIsThereWithTheBitsOfItsNa
       EXPECT_EQ(recipe.at("activations.bits"), bits.second) << method << scheme;
     }
   }
+}
+
+// The presets' table of the papers' codes: rotation, K, T, lambda, alpha, clips, what is learned.
+std::map<std::string, std::string> duquant() {
+  return {{"weights.clip", "0.8"},
+          {"activations.clip", "0.9"},
+          {"smoothing.start", "\"smoothquant\""},
+          {"smoothing.alpha", "0.6"},
+          {"smoothing.scale", "\"fixed\""},
+          {"smoothing.shift", "\"off\""},
+          {"smoothing.qk", "\"off\""},
+          {"smoothing.down", "true"},
+          {"rotation.kind", "\"greedy\""},
+          {"rotation.steps", "256"},
+          {"rotation.qk", "\"hadamard\""},
+          {"loss.nlc_p", "0.0"},
+          {"train.epochs", "0"}};
+}
+
+std::map<std::string, std::string> but(std::map<std::string, std::string> fields,
+                                       const std::map<std::string, std::string>& differs) {
+  for (const auto& [name, value] : differs) fields[name] = value;
+  return fields;
+}
+
+TEST(ShippedRecipesTest, RotationRecipesAreThePresetsOfTheirPapers) {
+  const auto ruquant = but(duquant(), {{"rotation.kind", "\"uniform\""},
+                                       {"rotation.steps", "16"},
+                                       {"rotation.householder", "\"fixed\""}});
+  EXPECT_EQ(as_map(shipped("duquant")), expected(duquant()));
+  EXPECT_EQ(as_map(shipped("duquant-lwc")), expected(but(duquant(), {{"weights.clip", "\"learned\""},
+                                                                     {"smoothing.alpha", "0.5"},
+                                                                     {"train.epochs", "20"}})));
+  EXPECT_EQ(as_map(shipped("ruquant")), expected(ruquant));
+  EXPECT_EQ(as_map(shipped("ruquant-lh")),
+            expected(but(ruquant, {{"rotation.householder", "\"learned\""},
+                                   {"train.epochs", "20"}})));
+  EXPECT_EQ(as_map(shipped("ruquant-w6a6")),
+            expected(but(ruquant, {{"weights.bits", "6"},
+                                   {"weights.clip", "\"none\""},
+                                   {"activations.bits", "6"},
+                                   {"activations.clip", "\"none\""}})));
 }
 
 TEST(ShippedRecipesTest, LaeStartIsLrquantWithoutLearning) {

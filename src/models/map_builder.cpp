@@ -1,0 +1,180 @@
+#include <algorithm>
+#include <bit>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include "src/base/draw_key.h"
+#include "src/base/error.h"
+#include "src/base/text.h"
+#include "src/models/site_maps.h"
+#include "src/transform/draws.h"
+#include "src/transform/greedy_rotation.h"
+#include "src/transform/hadamard.h"
+#include "src/transform/householder_target.h"
+#include "src/transform/rotation.h"
+#include "src/transform/uniform_rotation.h"
+#include "src/transform/zigzag.h"
+
+namespace lrq::models {
+namespace {
+
+/// The sites with maps in the order of the forward pass, which is that of their numbers in a key.
+constexpr std::array kSites = {Site::kQkvIn, Site::kOutIn, Site::kMlpIn, Site::kDownIn};
+
+std::int64_t block_size(const MapMethod& method, std::int64_t channels) {
+  if (method.block_size > 0) return method.block_size;
+  return method.block_size < 0 ? channels : transform::auto_block_size(channels);
+}
+
+/// Builds the chain of one site from rows that pass it.
+class ChainBuilder {
+ public:
+  ChainBuilder(const MapMethod& method, const MapKey& key, std::size_t site)
+      : method_(method), key_(key), site_(site) {}
+
+  /// rows [n, C] float32.
+  [[nodiscard]] transform::Chain build(at::Tensor rows) {
+    const std::int64_t block = block_size(method_, rows.size(1));
+    if (method_.kind != MapKind::kNone) {
+      for (int stage = 0; stage <= method_.permutations; ++stage) {
+        add(rotation_of(rows, block, stage), rows);
+        if (stage == method_.permutations) break;
+        add({transform::find_kind("permutation"),
+             transform::zigzag_permutation(rows.abs().amax(0), rows.size(1) / block)},
+            rows);
+      }
+    }
+    if (method_.householder) {
+      const transform::Draws draws = draws_of(method_.permutations + 1, 0);
+      add({transform::find_kind("householder"), transform::householder_target(rows, draws)}, rows);
+    }
+    return std::move(chain_);
+  }
+
+ private:
+  void add(transform::Transform transform, at::Tensor& rows) {
+    rows = transform::apply({transform}, rows);
+    chain_.push_back(std::move(transform));
+  }
+
+  [[nodiscard]] transform::Draws draws_of(int stage, std::int64_t step) const {
+    return transform::draws_from(
+        draw_key(key_.seed, {static_cast<std::uint64_t>(key_.block), site_,
+                             static_cast<std::uint64_t>(stage), static_cast<std::uint64_t>(step)}));
+  }
+
+  [[nodiscard]] transform::Transform rotation_of(const at::Tensor& rows, std::int64_t block,
+                                                 int stage) const {
+    const transform::Blocks blocks =
+        method_.separate_blocks ? transform::Blocks::kSeparate : transform::Blocks::kShared;
+    const transform::Kind* rotation = transform::find_kind("rotation");
+    switch (method_.kind) {
+      case MapKind::kGreedy:
+        return {rotation,
+                transform::greedy_rotation(rows,
+                                           {.block = block,
+                                            .steps = method_.steps,
+                                            .index = method_.by_row
+                                                         ? transform::OutlierIndex::kRow
+                                                         : transform::OutlierIndex::kColumn,
+                                            .blocks = blocks},
+                                           draws_of(stage, 0))};
+      case MapKind::kUniform:
+        return {rotation, transform::uniform_rotation(
+                              rows,
+                              {.block = block,
+                               .steps = method_.steps,
+                               .random_permutations = method_.random_permutations,
+                               .givens = method_.reference_givens
+                                             ? transform::GivensTurn::kReference
+                                             : transform::GivensTurn::kTarget,
+                               .blocks = blocks},
+                              [&](std::int64_t step) { return draws_of(stage, step); })};
+      case MapKind::kHadamard:
+      case MapKind::kNone:
+        break;
+    }
+    return {transform::find_kind("hadamard"), transform::hadamard_parameter(block)};
+  }
+
+  const MapMethod& method_;  // borrowed for one build
+  MapKey key_;
+  std::uint64_t site_;
+  transform::Chain chain_;
+};
+
+/// What passes a site of the quantized block, [n, C] float32: of all tokens of all inputs every
+/// k-th, so that there are at most `limit`.
+at::Tensor rows_at(const Family& family, const EffectiveBlock& block, const SiteFunction& sites,
+                   Site wanted, std::span<const at::Tensor> inputs, std::int64_t limit) {
+  std::int64_t tokens = 0;
+  for (const at::Tensor& input : inputs) tokens += input.size(1);
+  const std::int64_t every = (tokens + limit - 1) / limit;
+  std::vector<at::Tensor> rows;
+  std::int64_t skip = 0;  // tokens of the next input before the first that is taken
+  const auto take = [&](Site site, const at::Tensor& x) {
+    if (site == wanted && skip < x.size(1)) {
+      rows.push_back(x[0].slice(0, skip, std::nullopt, every).to(at::kFloat, false, true));
+    }
+    return sites(site, x);
+  };
+  for (const at::Tensor& input : inputs) {
+    (void)family.forward(block, input, take);
+    const std::int64_t length = input.size(1);
+    const std::int64_t taken = skip < length ? (length - skip + every - 1) / every : 0;
+    skip += taken * every - length;
+  }
+  return at::cat(rows);
+}
+
+}  // namespace
+
+NamedTensors build_site_maps(const Family& family, const NamedTensors& weights,
+                             const NamedTensors& learnables, const BlockMethod& method,
+                             std::span<const at::Tensor> inputs, at::ScalarType compute,
+                             const MapKey& key) {
+  const c10::NoGradGuard no_grad;
+  check_map_sizes(family, method.map);
+  NamedTensors so_far = learnables;
+  truncate_scales(so_far, method);
+  NamedTensors maps;
+  for (std::size_t index = 0; index < kSites.size(); ++index) {
+    const EffectiveBlock block = fold(family, weights, so_far, method, compute);
+    const at::Tensor rows =
+        rows_at(family, block, quantizing_sites(family, method, block), kSites[index], inputs,
+                method.map.calib_tokens);
+    const transform::Chain chain = ChainBuilder(method.map, key, index).build(rows);
+    for (std::size_t place = 0; place < chain.size(); ++place) {
+      const std::string name = map_name(kSites[index], place, chain[place].kind->name);
+      maps.emplace(name, chain[place].parameter);
+      so_far.emplace(name, chain[place].parameter);
+    }
+  }
+  return maps;
+}
+
+void check_map_sizes(const Family& family, const MapMethod& method) {
+  if (method.kind == MapKind::kNone) return;
+  for (const LinearSpec& linear : family.block().linears) {
+    const std::int64_t block = block_size(method, linear.in);
+    const bool fits = linear.in % block == 0;
+    const bool even = method.kind != MapKind::kUniform || block % 2 == 0;
+    const bool power = method.kind != MapKind::kHadamard ||
+                       std::has_single_bit(static_cast<std::uint64_t>(block));
+    if (fits && even && power) continue;
+    throw UsageError(
+        {.what = concat("blocks of ", block, " channels ",
+                        !fits   ? "do not divide"
+                        : !even ? "cannot be turned in pairs in"
+                                : "are no power of two, as Hadamard matrices need, in",
+                        " the ", linear.in, " inputs of ", linear.name),
+         .where = "recipe field rotation.block_size (option --block-size)",
+         .fix = concat("use --block-size ", transform::auto_block_size(linear.in),
+                       ", or 0 to choose by width")});
+  }
+}
+
+}  // namespace lrq::models

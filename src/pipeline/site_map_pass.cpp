@@ -1,0 +1,94 @@
+#include "src/pipeline/site_map_pass.h"
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include "dist/collectives.h"
+#include "src/base/text.h"
+#include "src/models/site_maps.h"
+#include "src/pipeline/block_method.h"
+#include "src/pipeline/forward_pass.h"
+#include "src/pipeline/frozen_stage.h"
+#include "src/pipeline/partition.h"
+#include "src/pipeline/plan_check.h"
+#include "src/pipeline/run_log.h"
+#include "src/pipeline/wave_learning.h"
+
+namespace lrq::pipeline {
+namespace {
+
+bool has_maps(const recipe::Recipe& recipe) { return !block_method(recipe).map.none(); }
+
+void build(const RunContext& context, BlockIndex block, std::span<const at::Tensor> inputs) {
+  const auto& family = context.model.family();
+  const models::BlockMethod method = block_method(context.recipe);
+  const models::NamedTensors weights = context.model.block(block);
+  const models::NamedTensors start = models::initial_learnables(
+      family, weights, context.states.load_statistics(block).tensors, method);
+  context.states.save_maps(
+      block,
+      {.tensors = models::build_site_maps(family, weights, start, method, inputs, context.compute,
+                                          {.seed = context.seed, .block = block.value}),
+       .metadata = {{"format", "lrq-dist maps 1"}, {"block", concat(block)}}});
+}
+
+/// Sums over samples run in their order (docs/architecture.md, "What the bits depend on").
+at::Tensor mean_of_inputs(const RunContext& context) {
+  const auto reader = context.activations.open(wave_input(0), context.samples);
+  at::Tensor sum = reader->read(0).to(at::kFloat);
+  for (std::int64_t sample = 1; sample < context.samples; ++sample) {
+    sum += reader->read(sample).to(at::kFloat);
+  }
+  return (sum / static_cast<double>(context.samples)).to(context.store);
+}
+
+}  // namespace
+
+bool maps_from_mean(const recipe::Recipe& recipe) {
+  return has_maps(recipe) && recipe.rotation.calib == recipe::RotationCalib::kMean;
+}
+bool maps_from_tokens(const recipe::Recipe& recipe) {
+  return has_maps(recipe) && recipe.rotation.calib == recipe::RotationCalib::kTokens;
+}
+
+void build_maps_from_mean(const RunContext& context) {
+  const c10::NoGradGuard no_grad;
+  const int blocks = context.model.blocks();
+  const int stages = std::min(context.ranks(), blocks);
+  const Plan plan = plan_forward({.ranks = context.ranks(), .stages = stages, .samples = 1});
+  simulate(plan);
+  context.log.phase("maps", concat("blocks=", blocks));
+  const auto ranges = partition(std::vector<double>(static_cast<std::size_t>(blocks), 1.0), stages);
+  const auto forward = [&](at::Tensor x, std::int64_t) {
+    const BlockRange mine = ranges[static_cast<std::size_t>(context.rank())];
+    for (int index = mine.first; index < mine.last; ++index) {
+      build(context, BlockIndex{index}, std::span(&x, 1));
+      x = FrozenStage(context.model, {index, index + 1}, &context.recipe,
+                      start_learnables(context.model.family(), context.states, context.recipe),
+                      context.compute, context.store)
+              .forward(0, x);
+    }
+    return x;
+  };
+  run_forward(context.transport, plan,
+              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
+              {.source = [&](std::int64_t) { return mean_of_inputs(context); }, .blocks = forward});
+  dist::barrier(context.transport, "maps durable");
+}
+
+void build_maps_from_tokens(const RunContext& context, BlockIndex block) {
+  if (context.states.has_maps(block)) return;
+  const c10::NoGradGuard no_grad;
+  const auto reader = context.activations.open(wave_input(block.value), context.samples);
+  std::vector<at::Tensor> inputs;
+  for (std::int64_t sample = 0; sample < context.samples; ++sample) {
+    inputs.push_back(reader->read(sample));
+  }
+  build(context, block, inputs);
+}
+
+}  // namespace lrq::pipeline
