@@ -31,11 +31,7 @@ IndexRange sum_chunk(std::int64_t chunk, std::int64_t samples) {
 
 HessianSum::HessianSum(std::int64_t channels, std::int64_t samples, at::Device device,
                        std::int64_t first_chunk)
-    : channels_(channels),
-      samples_(samples),
-      device_(device),
-      next_sample_(0),
-      next_chunk_(first_chunk) {
+    : channels_(channels), samples_(samples), device_(device), next_chunk_(first_chunk) {
   expect(channels > 0 && samples > 0, "a Hessian has channels and samples");
   next_sample_ = sum_chunk(first_chunk, samples).first;
 }

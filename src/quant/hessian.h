@@ -59,7 +59,7 @@ class HessianSum {
   std::int64_t channels_;
   std::int64_t samples_;
   at::Device device_;
-  std::int64_t next_sample_;
+  std::int64_t next_sample_ = 0;
   std::int64_t next_chunk_;
   at::Tensor running_;       // sum over the samples of chunk next_chunk_ so far; undefined before
   std::vector<Part> parts_;  // neighbours that still wait for their sibling
