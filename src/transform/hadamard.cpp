@@ -41,12 +41,14 @@ at::Tensor transform(const at::Tensor& parameter, const at::Tensor& x) {
 
 std::string hadamard_problem(const at::Tensor& parameter, std::int64_t channels) {
   if (std::string text = dtype_problem(parameter, at::kLong); !text.empty()) return text;
-  if (parameter.numel() != 1)
+  if (parameter.numel() != 1) {
     return concat("shape ", format_list(parameter.sizes()), ", not one block size");
+  }
   const auto n = parameter.item<std::int64_t>();
   if (!power_of_two(n)) return concat("block size ", n, " is no power of two");
-  if (channels % n != 0)
+  if (channels % n != 0) {
     return concat("block size ", n, " does not divide ", channels, " channels");
+  }
   return "";
 }
 

@@ -32,8 +32,9 @@ std::string dtype_problem(const at::Tensor& parameter, at::ScalarType wanted) {
 
 std::string vector_problem(const at::Tensor& parameter, std::int64_t length) {
   if (const std::string dtype = float_problem(parameter); !dtype.empty()) return dtype;
-  if (parameter.dim() != 1 || parameter.size(0) != length)
+  if (parameter.dim() != 1 || parameter.size(0) != length) {
     return concat("shape ", format_list(parameter.sizes()), ", not [", length, "]");
+  }
   if (!parameter.isfinite().all().item<bool>()) return "a value is not finite";
   return "";
 }

@@ -11,8 +11,9 @@ namespace {
 
 std::string permutation_problem(const at::Tensor& permutation, std::int64_t channels) {
   if (std::string text = dtype_problem(permutation, at::kLong); !text.empty()) return text;
-  if (permutation.dim() != 1 || permutation.size(0) != channels)
+  if (permutation.dim() != 1 || permutation.size(0) != channels) {
     return concat("shape ", format_list(permutation.sizes()), ", not [", channels, "]");
+  }
   const at::Tensor sorted = std::get<0>(permutation.sort());
   const bool bijective = at::equal(sorted, at::arange(channels, permutation.options()));
   return bijective ? "" : concat("not every channel of 0 .. ", channels - 1, " occurs once");

@@ -18,12 +18,15 @@ std::string rotation_problem(const at::Tensor& rotation, std::int64_t channels) 
   if (std::string text = float_problem(rotation); !text.empty()) return text;
   const std::int64_t dims = rotation.dim();
   const std::int64_t block = dims == 2 || dims == 3 ? rotation.size(-1) : 0;
-  if (block == 0 || rotation.size(-2) != block)
+  if (block == 0 || rotation.size(-2) != block) {
     return concat("shape ", format_list(rotation.sizes()), ", not [B, B] or [C / B, B, B]");
-  if (channels % block != 0)
+  }
+  if (channels % block != 0) {
     return concat("block size ", block, " does not divide ", channels, " channels");
-  if (dims == 3 && rotation.size(0) != channels / block)
+  }
+  if (dims == 3 && rotation.size(0) != channels / block) {
     return concat(rotation.size(0), " blocks, not ", channels / block);
+  }
   const double departure = departure_from_orthogonal(rotation);
   if (departure < kLargestDeparture) return "";  // false for NaN
   return concat("not orthogonal: |R R' - I| is ", departure);

@@ -1,6 +1,6 @@
 #include "src/transform/transform.h"
 
-#include <utility>
+#include <ranges>
 
 #include <ATen/ATen.h>
 
@@ -12,8 +12,9 @@ at::Tensor apply(const Chain& chain, at::Tensor x) {
 }
 
 at::Tensor invert(const Chain& chain, at::Tensor x) {
-  for (auto link = chain.rbegin(); link != chain.rend(); ++link)
-    x = link->kind->invert(link->parameter, x);
+  for (const Transform& link : chain | std::views::reverse) {
+    x = link.kind->invert(link.parameter, x);
+  }
   return x;
 }
 
@@ -23,8 +24,9 @@ at::Tensor fold(const Chain& chain, at::Tensor weight) {
 }
 
 at::Tensor unfold(const Chain& chain, at::Tensor weight) {
-  for (auto link = chain.rbegin(); link != chain.rend(); ++link)
-    weight = link->kind->unfold(link->parameter, weight);
+  for (const Transform& link : chain | std::views::reverse) {
+    weight = link.kind->unfold(link.parameter, weight);
+  }
   return weight;
 }
 
@@ -35,8 +37,9 @@ at::Tensor bias_term(const Chain& chain, const at::Tensor& weight) {
   for (std::size_t i = 0; i < chain.size(); ++i) {
     const auto& [kind, parameter] = chain[i];
     if (kind->bias_term == nullptr) continue;
-    for (; folded < i; ++folded)
+    for (; folded < i; ++folded) {
       arriving = chain[folded].kind->fold(chain[folded].parameter, arriving);
+    }
     const at::Tensor gained = kind->bias_term(parameter, arriving);
     total = total.defined() ? total + gained : gained;
   }
