@@ -15,6 +15,7 @@
 #include "launch/eval_inputs.h"
 #include "launch/eval_tasks.h"
 #include "launch/published_flags.h"
+#include "launch/recipe_library.h"
 #include "src/base/error.h"
 #include "src/base/process.h"
 #include "src/base/text.h"
@@ -34,6 +35,7 @@ struct EvalOptions {
   std::int64_t seqlen = 2048;
   std::int64_t limit = 0;
   TaskOptions tasks;
+  int kv_bits = 0;                       ///< 0: as calibrated; the original: not quantized
   bool adapt = false;                    ///< --tta
   std::vector<std::string> assignments;  ///< --set tta.field=value
 };
@@ -97,6 +99,28 @@ void run_texts(eval::Evaluator& evaluator, const std::vector<EvalText>& texts, b
   }
 }
 
+/// The recipe to evaluate with: the run's, with other bits of keys and values where they are asked
+/// for; of the original model none, or one that quantizes nothing else.
+std::optional<recipe::Recipe> recipe_of(const std::optional<FinishedRun>& run,
+                                        const EvalOptions& options) {
+  std::optional<recipe::Recipe> recipe;
+  if (run) recipe = run->recipe;
+  if (options.kv_bits > 0) {
+    if (!recipe) {
+      recipe = find_recipe("rtn");
+      recipe->weights.bits = 16;
+    }
+    recipe->activations.kv_bits = options.kv_bits;
+    recipe->activations.quantize_kv = true;
+  }
+  if (!recipe) return recipe;
+  for (const std::string& assignment : options.assignments) {
+    recipe::set_field(*recipe, assignment);
+  }
+  recipe::validate(*recipe);
+  return recipe;
+}
+
 void run_eval(Session& session, const EvalOptions& options) {
   const Stopwatch watch;
   const auto files = io::make_posix_file_system();
@@ -108,12 +132,7 @@ void run_eval(Session& session, const EvalOptions& options) {
       std::filesystem::path(options.model.empty() ? run->model : options.model),
       run ? run->blocks : 0);
   check_subject(model, run, transport.size());
-  if (run) {
-    for (const std::string& assignment : options.assignments) {
-      recipe::set_field(run->recipe, assignment);
-    }
-    recipe::validate(run->recipe);
-  }
+  const auto recipe = recipe_of(run, options);
   std::vector<EvalText> texts(options.texts.size());
   ZeroShot zero_shot;
   if (session.first_rank()) {  // whatever is wrong with a file shows before the model is loaded
@@ -126,17 +145,18 @@ void run_eval(Session& session, const EvalOptions& options) {
   const at::ScalarType compute = session.dtype(run ? run->dtype : at::kFloat);
   eval::Evaluator evaluator(transport,
                             {.model = model,
-                             .recipe = run ? &run->recipe : nullptr,
+                             .recipe = recipe ? &*recipe : nullptr,
                              .states = run ? &states : nullptr,
                              .compute = compute,
-                             .store = run ? pipeline::store_dtype(run->recipe, compute) : compute});
+                             .store = run ? pipeline::store_dtype(*recipe, compute) : compute});
   ordered_json result = {{"ppl", ordered_json::object()},
                          {"tasks", ordered_json::object()},
                          {"settings",
                           {{"subject", run ? options.run : options.model},
                            {"dtype", compute == at::kBFloat16 ? "bfloat16" : "float32"},
                            {"ranks", transport.size()}}}};
-  run_texts(evaluator, texts, session.first_rank(), options.adapt ? &run->recipe : nullptr,
+  if (options.kv_bits > 0) result["settings"]["kv_bits"] = options.kv_bits;
+  run_texts(evaluator, texts, session.first_rank(), options.adapt ? &*recipe : nullptr,
             run ? run->identity.at("tokens") : std::string(), transport, result);
   if (!task_paths.empty()) {
     const ordered_json scored =
@@ -158,7 +178,7 @@ void run_eval(Session& session, const EvalOptions& options) {
     }
   }
   if (session.first_rank() && options.adapt) {
-    const std::string how = adaptation_text(run->recipe);
+    const std::string how = adaptation_text(*recipe);
     result["settings"]["tta"] = how;
     std::printf("adaptation of the last block: %s\n", how.c_str());
   }
@@ -216,6 +236,11 @@ void add_eval_command(CLI::App& app, Chosen& chosen) {
       ->add_option("--limit", options->limit,
                    "only the first so many windows of a text, and documents of a task")
       ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--kv-bits", options->kv_bits,
+                   "quantize keys and values to so many bits (default: as calibrated; of the "
+                   "original model: not at all)")
+      ->check(CLI::Range(2, 16));
   add_task_options(*command, *options);
   auto* adapt = command->add_flag(
       "--tta", options->adapt,

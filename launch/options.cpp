@@ -31,6 +31,10 @@ constexpr std::array kShortFlags = {
     ShortFlag{"--lwc-lr", "train.lwc_lr", "learning rate of clipping factors"},
     ShortFlag{"--wd", "train.wd", "weight decay"},
     ShortFlag{"--alpha", "smoothing.alpha", "exponent of the SmoothQuant start"},
+    ShortFlag{"--block-size", "rotation.block_size",
+              "channels that a rotation mixes (0: by width)"},
+    ShortFlag{"--max-rotation-step", "rotation.steps", "steps that build a rotation"},
+    ShortFlag{"--permutation-times", "rotation.permutations", "permutations between rotations"},
 };
 
 }  // namespace

@@ -32,9 +32,22 @@ const std::vector<Switch>& switches() {
       {"--lr-plus",
        {{"loss.mse_r", "1.0"}, {"loss.nlc_r", "1.0"}, {"rotation_vectors.form", "row"}}},
       {"--disable-zero-point", {{"weights.zero_point", "false"}}},
+      {"--lh", {{"rotation.householder", "learned"}}},
   };
   return kSwitches;
 }
+
+/// Options with a value that are recipe fields here.
+struct Renamed {
+  const char* option;
+  const char* field;
+};
+constexpr std::array kRenamed = {
+    Renamed{"--swc", "weights.clip"},
+    Renamed{"--lac", "activations.clip"},
+    Renamed{"--lh-lr", "rotation.lr"},
+    Renamed{"--random-permutation-times", "rotation.random_permutations"},
+};
 
 /// An option that does not exist here, and what to do instead.
 struct Refused {
@@ -61,6 +74,9 @@ constexpr std::array kRefusedByCalibrate = {
     Refused{"--multigpu", "start more ranks: mpirun -n N lrq-dist ..."},
     Refused{"--net", "leave it out: the family is read from the model's config.json"},
     Refused{"--attn-implementation", "leave it out: attention is always causal"},
+    Refused{"--smooth", "name a recipe that smooths: --recipe duquant"},
+    Refused{"--smooth-epochs", "learn smoothing with the rest: --set smoothing.scale=learned"},
+    Refused{"--let-alpha", "leave it out: no scale is learned behind the rotations"},
 };
 
 constexpr std::array kRefusedByEval = {
@@ -102,6 +118,14 @@ void add_published_flags(CLI::App& command, RecipeOptions& options) {
                                options.short_flags.emplace_back(field, value);
                              }
                            })
+        ->group("");
+  }
+  for (const Renamed& flag : kRenamed) {
+    command
+        .add_option_function<std::string>(flag.option,
+                                          [&options, &flag](const std::string& value) {
+                                            options.short_flags.emplace_back(flag.field, value);
+                                          })
         ->group("");
   }
   command

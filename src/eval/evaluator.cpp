@@ -74,8 +74,10 @@ Evaluator::Evaluator(dist::Transport& transport, const Subject& subject)
   const std::vector<double> costs(static_cast<std::size_t>(model_.blocks()),
                                   block_cost(model_.family()));
   const auto ranges = pipeline::partition(costs, stages_, 0.0, head_cost(model_.config()));
-  const auto learnables = subject.recipe != nullptr ? pipeline::finished_learnables(*subject.states)
-                                                    : pipeline::LearnablesOf();
+  const auto learnables = subject.states != nullptr ? pipeline::finished_learnables(*subject.states)
+                                                    : [](BlockIndex, const models::NamedTensors&) {
+                                                        return models::NamedTensors();
+                                                      };
   range_ = ranges[static_cast<std::size_t>(rank)];
   stage_.emplace(model_, range_, subject.recipe, learnables, subject.compute, subject.store);
   if (rank == 0) embedding_ = model_.embedding();

@@ -23,7 +23,7 @@ namespace lrq::eval {
 struct Subject {
   const pipeline::ModelSource& model;
   const recipe::Recipe* recipe = nullptr;       ///< null: the original blocks
-  const io::BlockStateStore* states = nullptr;  ///< with recipe: every block's file
+  const io::BlockStateStore* states = nullptr;  ///< with recipe: every block's file; null: none
   at::ScalarType compute = at::kFloat;
   at::ScalarType store = at::kFloat;
 };

@@ -68,6 +68,33 @@ std::vector<std::string> left_out_of(const recipe::Recipe& recipe) {
   return left_out;
 }
 
+/// A change of basis goes away where only weights are quantized: W^ M' is a weight like any other.
+/// Beside quantized activations it must run with the model, which plain weights cannot say.
+models::BlockMethod checked_method(const recipe::Recipe& recipe) {
+  models::BlockMethod method = pipeline::block_method(recipe);
+  const auto refuse = [](const std::string& what, const char* field, const char* fix) {
+    throw UsageError({.what = concat(what,
+                                     " works on activations before they are quantized, which "
+                                     "a folder of plain weights cannot hold"),
+                      .where = concat("the run's recipe, field ", field),
+                      .fix = fix});
+  };
+  if (!method.map.none() && !method.activation.identity()) {
+    refuse(
+        "the change of basis (rotation, permutation, reflection) at qkv_in, out_in, mlp_in and "
+        "down_in",
+        recipe.rotation.kind == recipe::RotationKind::kOff ? "rotation.householder"
+                                                           : "rotation.kind",
+        "calibrate weights alone (--abits 16), or with --set rotation.kind=off "
+        "--set rotation.householder=off");
+  }
+  if (method.hadamard_qk && !(method.query.identity() && method.key_value.identity())) {
+    refuse("the Hadamard matrix on query and key", "rotation.qk",
+           "calibrate with --set rotation.qk=off, or with --abits 16 --kv-bits 16");
+  }
+  return method;
+}
+
 /// Writes the tensors of one rank's files.
 class HfExport {
  public:
@@ -75,7 +102,7 @@ class HfExport {
       : job_(job),
         family_(job.model.family()),
         source_(io::open_checkpoint(job.model.folder())),
-        method_(pipeline::block_method(job.recipe)),
+        method_(checked_method(job.recipe)),
         folder_(checked_folder(job)),
         biases_(plan_biases(
             family_, shifted(),

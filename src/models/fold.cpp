@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -36,7 +37,8 @@ class Folder {
         learnables_(learnables),
         method_(method) {}
 
-  [[nodiscard]] EffectiveBlock fold(at::ScalarType compute) {
+  [[nodiscard]] EffectiveBlock fold(at::ScalarType compute, NamedTensors* fixed) {
+    fixed_ = fixed;
     transform();
     EffectiveBlock folded;
     folded.norms = std::move(norms_);
@@ -91,16 +93,36 @@ class Folder {
                             .transform = linears_.at(spec.name).transform};
     const auto map = maps_.find(spec.input);
     if (map == maps_.end()) return prepared;
-    prepared.weight = transform::fold(map->second, scaled(spec.name));
+    prepared.weight = folded_weight(map->second, spec.name);
     prepared.transform.column_scale = prepared.transform.row_scale = at::Tensor();
     return prepared;
+  }
+
+  /// The part of the chain in front of the first transform that learns is the same in every step.
+  [[nodiscard]] at::Tensor folded_weight(const transform::Chain& chain,
+                                         const std::string& name) const {
+    const auto learned = std::find_if(chain.begin(), chain.end(), [](const auto& transform) {
+      return transform.parameter.requires_grad();
+    });
+    const bool keeps = fixed_ != nullptr && !learns_scales();
+    at::Tensor weight = keeps ? find(*fixed_, name) : at::Tensor();
+    if (!weight.defined()) weight = transform::fold({chain.begin(), learned}, scaled(name));
+    if (keeps) fixed_->try_emplace(name, weight);
+    return transform::fold({learned, chain.end()}, weight);
+  }
+
+  /// Asked of the leaves: what is computed from them carries no gradient where none is recorded.
+  [[nodiscard]] bool learns_scales() const {
+    return std::any_of(learnables_.begin(), learnables_.end(), [](const auto& learnable) {
+      return learnable.second.requires_grad() && is_scale(learnable.first);
+    });
   }
 
   [[nodiscard]] at::Tensor scaled(const std::string& name) const {
     const quant::WeightTransform& transform = linears_.at(name).transform;
     return quant::fake_quant_weight(
-        weight(name),
-        {.column_scale = transform.column_scale, .row_scale = transform.row_scale}, quant::Grid{});
+        weight(name), {.column_scale = transform.column_scale, .row_scale = transform.row_scale},
+        quant::Grid{});
   }
 
   void add_bias_of_map(const LinearSpec& spec) {
@@ -241,6 +263,7 @@ class Folder {
   std::map<std::string, Linear> linears_;
   std::map<std::string, EffectiveNorm> norms_;
   std::map<Site, transform::Chain> maps_;
+  NamedTensors* fixed_ = nullptr;
 };
 
 }  // namespace
@@ -255,8 +278,8 @@ at::Tensor rotation_of(const NamedTensors& learnables, const std::string& linear
 
 EffectiveBlock fold(const Family& family, const NamedTensors& weights,
                     const NamedTensors& learnables, const BlockMethod& method,
-                    at::ScalarType compute) {
-  return Folder(family, weights, learnables, method).fold(compute);
+                    at::ScalarType compute, NamedTensors* fixed) {
+  return Folder(family, weights, learnables, method).fold(compute, fixed);
 }
 
 std::map<std::string, PreparedWeight> prepared_weights(const Family& family,

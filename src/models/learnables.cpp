@@ -161,7 +161,8 @@ class Starter {
                                 : site == Site::kKey ? method_.key_value
                                                      : method_.activation;
       if (grid.identity()) continue;
-      for (const auto& name : {activation_upper_clip_name(site), activation_lower_clip_name(site)}) {
+      for (const auto& name :
+           {activation_upper_clip_name(site), activation_lower_clip_name(site)}) {
         add(name, ones(like, 1) * raw);
       }
     }
@@ -213,6 +214,9 @@ class Starter {
 std::string scale_name(const std::string& pair, Parametrization parametrization) {
   return concat(pair, parametrization == Parametrization::kLog ? kLogScale : kScale);
 }
+bool is_scale(const std::string& learnable) {
+  return learnable.ends_with(kScale) || learnable.ends_with(kLogScale);
+}
 std::string shift_name(const std::string& pair) { return concat(pair, kShift); }
 std::string upper_clip_name(const std::string& linear) {
   return concat(linear, kWeightClip, kUpper);
@@ -253,8 +257,8 @@ RateGroup rate_group(const std::string& learnable, const BlockMethod& method) {
     return method.activation_clip == Clip::kLearned ? RateGroup::kClipping : RateGroup::kFixed;
   }
   if (is_map(learnable)) {
-    const bool learns = method.map.learn_householder && is_reflection(learnable) &&
-                        quantizes_anything(method);
+    const bool learns =
+        method.map.learn_householder && is_reflection(learnable) && quantizes_anything(method);
     return learns ? RateGroup::kMap : RateGroup::kFixed;
   }
   if (learnable.ends_with(kCodes)) return RateGroup::kFixed;

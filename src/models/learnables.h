@@ -11,6 +11,8 @@ namespace lrq::models {
 /// Names of the learnables of a block, in one place.
 [[nodiscard]] std::string scale_name(const std::string& pair, Parametrization parametrization);
 [[nodiscard]] std::string shift_name(const std::string& pair);
+/// Whether a learnable is a smoothing scale, in either form.
+[[nodiscard]] bool is_scale(const std::string& learnable);
 [[nodiscard]] std::string upper_clip_name(const std::string& linear);
 [[nodiscard]] std::string lower_clip_name(const std::string& linear);
 [[nodiscard]] std::string row_rotation_name(const std::string& linear);
@@ -20,7 +22,7 @@ namespace lrq::models {
 [[nodiscard]] std::string activation_lower_clip_name(Site site);
 [[nodiscard]] std::string codes_name(const std::string& linear);
 /// Where activations may be clipped.
-inline constexpr std::array kClippedSites = {Site::kQkvIn, Site::kQuery,  Site::kKey,
+inline constexpr std::array kClippedSites = {Site::kQkvIn, Site::kQuery, Site::kKey,
                                              Site::kOutIn, Site::kMlpIn, Site::kDownIn};
 /// The q.k scale is the pair "qkt".
 inline constexpr const char* kQueryKeyPair = "qkt";

@@ -73,26 +73,25 @@ class ChainBuilder {
     const transform::Kind* rotation = transform::find_kind("rotation");
     switch (method_.kind) {
       case MapKind::kGreedy:
-        return {rotation,
-                transform::greedy_rotation(rows,
-                                           {.block = block,
-                                            .steps = method_.steps,
-                                            .index = method_.by_row
-                                                         ? transform::OutlierIndex::kRow
-                                                         : transform::OutlierIndex::kColumn,
-                                            .blocks = blocks},
-                                           draws_of(stage, 0))};
-      case MapKind::kUniform:
-        return {rotation, transform::uniform_rotation(
+        return {rotation, transform::greedy_rotation(
                               rows,
                               {.block = block,
                                .steps = method_.steps,
-                               .random_permutations = method_.random_permutations,
-                               .givens = method_.reference_givens
-                                             ? transform::GivensTurn::kReference
-                                             : transform::GivensTurn::kTarget,
+                               .index = method_.by_row ? transform::OutlierIndex::kRow
+                                                       : transform::OutlierIndex::kColumn,
                                .blocks = blocks},
-                              [&](std::int64_t step) { return draws_of(stage, step); })};
+                              draws_of(stage, 0))};
+      case MapKind::kUniform:
+        return {rotation,
+                transform::uniform_rotation(
+                    rows,
+                    {.block = block,
+                     .steps = method_.steps,
+                     .random_permutations = method_.random_permutations,
+                     .givens = method_.reference_givens ? transform::GivensTurn::kReference
+                                                        : transform::GivensTurn::kTarget,
+                     .blocks = blocks},
+                    [&](std::int64_t step) { return draws_of(stage, step); })};
       case MapKind::kHadamard:
       case MapKind::kNone:
         break;
@@ -143,9 +142,8 @@ NamedTensors build_site_maps(const Family& family, const NamedTensors& weights,
   NamedTensors maps;
   for (std::size_t index = 0; index < kSites.size(); ++index) {
     const EffectiveBlock block = fold(family, weights, so_far, method, compute);
-    const at::Tensor rows =
-        rows_at(family, block, quantizing_sites(family, method, block), kSites[index], inputs,
-                method.map.calib_tokens);
+    const at::Tensor rows = rows_at(family, block, quantizing_sites(family, method, block),
+                                    kSites[index], inputs, method.map.calib_tokens);
     const transform::Chain chain = ChainBuilder(method.map, key, index).build(rows);
     for (std::size_t place = 0; place < chain.size(); ++place) {
       const std::string name = map_name(kSites[index], place, chain[place].kind->name);
@@ -162,18 +160,17 @@ void check_map_sizes(const Family& family, const MapMethod& method) {
     const std::int64_t block = block_size(method, linear.in);
     const bool fits = linear.in % block == 0;
     const bool even = method.kind != MapKind::kUniform || block % 2 == 0;
-    const bool power = method.kind != MapKind::kHadamard ||
-                       std::has_single_bit(static_cast<std::uint64_t>(block));
+    const bool power =
+        method.kind != MapKind::kHadamard || std::has_single_bit(static_cast<std::uint64_t>(block));
     if (fits && even && power) continue;
-    throw UsageError(
-        {.what = concat("blocks of ", block, " channels ",
-                        !fits   ? "do not divide"
-                        : !even ? "cannot be turned in pairs in"
-                                : "are no power of two, as Hadamard matrices need, in",
-                        " the ", linear.in, " inputs of ", linear.name),
-         .where = "recipe field rotation.block_size (option --block-size)",
-         .fix = concat("use --block-size ", transform::auto_block_size(linear.in),
-                       ", or 0 to choose by width")});
+    throw UsageError({.what = concat("blocks of ", block, " channels ",
+                                     !fits   ? "do not divide"
+                                     : !even ? "cannot be turned in pairs in"
+                                             : "are no power of two, as Hadamard matrices need, in",
+                                     " the ", linear.in, " inputs of ", linear.name),
+                      .where = "recipe field rotation.block_size (option --block-size)",
+                      .fix = concat("use --block-size ", transform::auto_block_size(linear.in),
+                                    ", or 0 to choose by width")});
   }
 }
 

@@ -107,12 +107,14 @@ void truncate_scales(NamedTensors& learnables, const BlockMethod& method);
 /// norm -> mlp, v -> o, up -> down, q/k; then the site's map on the input channels; then the
 /// quantizer; then the rotation vectors, which multiply the de-quantized weight and no bias
 /// (docs/methods.md, "Folding").
+/// fixed: null, or what an earlier call has kept for later ones that differ from it only in values
+/// that require gradient: weights in the basis that nothing learns.
 /// Folds whatever scales and shifts `learnables` hold; a tensor stays undefined where nothing is
 /// to do.  weights float32 (float64 in tests).  compute: dtype of the returned weights.
 /// Throws BugError if clipping is learned and a factor is missing.
 [[nodiscard]] EffectiveBlock fold(const Family& family, const NamedTensors& weights,
                                   const NamedTensors& learnables, const BlockMethod& method,
-                                  at::ScalarType compute);
+                                  at::ScalarType compute, NamedTensors* fixed = nullptr);
 
 /// A linear on its way to the quantizer.
 struct PreparedWeight {

@@ -80,7 +80,7 @@ double BlockTrainer::rate(models::RateGroup group) const {
 
 models::EffectiveBlock BlockTrainer::fold_now() {
   models::truncate_scales(learnables_, method_);
-  return models::fold(family_, weights_, learnables_, method_, settings_.compute);
+  return models::fold(family_, weights_, learnables_, method_, settings_.compute, &fixed_);
 }
 
 at::Tensor BlockTrainer::forward(const models::EffectiveBlock& block, const at::Tensor& input) {

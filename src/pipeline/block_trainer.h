@@ -97,6 +97,7 @@ class BlockTrainer {
   models::BlockMethod method_;
   BlockObjective objective_;
 
+  models::NamedTensors fixed_;       // weights as far as nothing learns; see models::fold
   models::NamedTensors learnables_;  // leaves are views of flat_; fixed ones are not
   std::vector<at::Tensor> leaves_;
   at::Tensor flat_;

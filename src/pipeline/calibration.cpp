@@ -31,15 +31,15 @@ namespace lrq::pipeline {
 namespace {
 
 std::string to_text(const ResumePoint& point) {
-  return concat(point.redo_chain, ' ', point.redo_maps, ' ', point.freeze_from, ' ', point.learn_wave, ' ',
-                point.first_step, ' ', point.nothing_left);
+  return concat(point.redo_chain, ' ', point.redo_maps, ' ', point.freeze_from, ' ',
+                point.learn_wave, ' ', point.first_step, ' ', point.nothing_left);
 }
 
 ResumePoint resume_point_from(const std::string& text) {
   ResumePoint point;
   std::istringstream in(text);
-  in >> point.redo_chain >> point.redo_maps >> point.freeze_from >> point.learn_wave >> point.first_step >>
-      point.nothing_left;
+  in >> point.redo_chain >> point.redo_maps >> point.freeze_from >> point.learn_wave >>
+      point.first_step >> point.nothing_left;
   expect(!in.fail(), "rank 0 tells where to go on");
   return point;
 }

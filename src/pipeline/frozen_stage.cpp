@@ -19,8 +19,8 @@ LearnablesOf start_learnables(const models::Family& family, const io::BlockState
                               const recipe::Recipe& recipe) {
   return [&family, &states, method = block_method(recipe)](BlockIndex block,
                                                            const models::NamedTensors& weights) {
-    models::NamedTensors start = models::initial_learnables(
-        family, weights, states.load_statistics(block).tensors, method);
+    models::NamedTensors start =
+        models::initial_learnables(family, weights, states.load_statistics(block).tensors, method);
     if (!method.map.none()) start.merge(states.load_maps(block).tensors);
     return start;
   };

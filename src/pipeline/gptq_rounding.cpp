@@ -47,8 +47,7 @@ class Rounder {
   [[nodiscard]] std::vector<std::set<models::Site>> passes() const {
     std::vector<std::set<models::Site>> passes;
     for (const models::LinearSpec& linear : family_.block().linears) {
-      if (passes.empty() ||
-          (recipe_.gptq.sequential && !passes.back().contains(linear.input))) {
+      if (passes.empty() || (recipe_.gptq.sequential && !passes.back().contains(linear.input))) {
         passes.emplace_back();
       }
       passes.back().insert(linear.input);
@@ -73,8 +72,8 @@ class Rounder {
       const auto observe = [&](models::Site site, const at::Tensor& x) {
         const at::Tensor entering = sites(site, x);
         if (wanted.contains(site)) {
-          const auto sum = hessians.try_emplace(site, entering.size(-1), inputs_.samples,
-                                                entering.device());
+          const auto sum =
+              hessians.try_emplace(site, entering.size(-1), inputs_.samples, entering.device());
           sum.first->second.add(sample, entering);
         }
         return entering;

@@ -24,8 +24,7 @@ struct RoundingInputs {
                                               const models::NamedTensors& weights,
                                               const models::NamedTensors& learnables,
                                               const recipe::Recipe& recipe,
-                                              const RoundingInputs& inputs,
-                                              at::ScalarType compute);
+                                              const RoundingInputs& inputs, at::ScalarType compute);
 
 /// Whether a recipe rounds so.
 [[nodiscard]] bool rounds_by_gptq(const recipe::Recipe& recipe);

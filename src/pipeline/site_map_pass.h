@@ -4,11 +4,11 @@
 
 namespace lrq::pipeline {
 
-/// Build the maps of every block from one synthetic sequence, the mean over the samples of the first
-/// block's inputs, which goes through the blocks as they start: mapped and fake-quantized, nothing
-/// learned (rotation.calib = "mean").  So they are known before any block learns, whatever the
-/// wave.  Each block's maps become a file.  Collective.
-/// Source: DuQuant, RUQuant; docs/methods.md, "Rotations, permutations, reflections".
+/// Build the maps of every block from one synthetic sequence, the mean over the samples of the
+/// first block's inputs, which goes through the blocks as they start: mapped and fake-quantized,
+/// nothing learned (rotation.calib = "mean").  So they are known before any block learns, whatever
+/// the wave.  Each block's maps become a file.  Collective. Source: DuQuant, RUQuant;
+/// docs/methods.md, "Rotations, permutations, reflections".
 void build_maps_from_mean(const RunContext& context);
 
 /// Whether the recipe's maps are built by build_maps_from_mean.

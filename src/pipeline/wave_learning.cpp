@@ -19,8 +19,8 @@
 #include "src/pipeline/idle_ranks.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
-#include "src/pipeline/site_map_pass.h"
 #include "src/pipeline/schedules/schedules.h"
+#include "src/pipeline/site_map_pass.h"
 
 namespace lrq::pipeline {
 namespace {
@@ -148,8 +148,7 @@ class LearningStage {
   /// Other codes for the weights of a block whose learnables are final; it is alone in its wave.
   [[nodiscard]] models::NamedTensors rounded(BlockIndex index,
                                              const models::NamedTensors& learned) const {
-    const auto inputs =
-        context_.activations.open(wave_input(task_.blocks.first), context_.samples);
+    const auto inputs = context_.activations.open(wave_input(task_.blocks.first), context_.samples);
     return gptq_codes(context_.model.family(), context_.model.block(index), learned,
                       context_.recipe,
                       {.samples = context_.samples,

@@ -112,8 +112,8 @@ void check_activations(const Recipe::Activations& activations, const Check& chec
     check.that(activations.clip_ratio > 0.0 && activations.clip_ratio <= 1.0, "activations.clip",
                "a ratio above 0 and at most 1", "set activations.clip=0.9, learned or none");
   }
-  check.that(activations.clip_start > 0.0 && activations.clip_start < 1.0,
-             "activations.clip_start", "a number between 0 and 1", "set activations.clip_start=0.9");
+  check.that(activations.clip_start > 0.0 && activations.clip_start < 1.0, "activations.clip_start",
+             "a number between 0 and 1", "set activations.clip_start=0.9");
   check.at_least(0, "activations.exact_tokens", activations.exact_tokens);
 }
 

@@ -80,7 +80,7 @@ struct Recipe {
   struct Rotation {
     RotationKind kind = RotationKind::kOff;
     int block_size = 0;           ///< 0: the largest power of two up to 128 that divides a width;
-                                      ///< -1: the whole width
+                                  ///< -1: the whole width
     int steps = 16;               ///< greedy: the most rotations that are tried
     int permutations = 1;         ///< rotations: one more
     int random_permutations = 3;  ///< with kind = uniform, per step
@@ -128,8 +128,8 @@ struct Recipe {
   } train;
   /// With weights.rounding = gptq.
   struct Gptq {
-    double damping = 0.01;     ///< times the mean of the Hessian's diagonal
-    bool act_order = false;    ///< columns by falling diagonal
+    double damping = 0.01;                       ///< times the mean of the Hessian's diagonal
+    bool act_order = false;                      ///< columns by falling diagonal
     GptqInputs inputs = GptqInputs::kQuantized;  ///< what the Hessians see
     bool sequential = true;  ///< a linear's inputs come from linears rounded before it
   } gptq;

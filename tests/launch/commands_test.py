@@ -61,6 +61,14 @@ class SpellingTest(program.ProgramTest):
             (("--no-lwc", "--deactive_amp"), ("--set", "weights.clip=none")),
             (("--symmetric", "--disable_zero_point", "--w_dynamic_method", "per_channel"),
              ("--set", "weights.symmetric=true", "--set", "weights.zero_point=false")),
+            (("--recipe", "ruquant", "--lh", "--lh_lr", "0.02", "--swc", "0.7", "--lac", "0.8",
+              "--block_size", "4", "--max_rotation_step", "2", "--permutation_times", "0",
+              "--random_permutation_times", "1"),
+             ("--recipe", "ruquant", "--set", "rotation.householder=learned",
+              "--set", "rotation.lr=0.02", "--set", "weights.clip=0.7",
+              "--set", "activations.clip=0.8", "--set", "rotation.block_size=4",
+              "--set", "rotation.steps=2", "--set", "rotation.permutations=0",
+              "--set", "rotation.random_permutations=1")),
         )
         for number, (published, ours) in enumerate(pairs):
             with self.subTest(published):
@@ -187,6 +195,40 @@ class EvaluationTest(program.ProgramTest):
             self.assertEqual(self.perplexity(*arguments, ranks=2), found[bits])
         self.assertAlmostEqual(found["8"] / exact, 1.0, delta=0.01)
         self.assertGreater(found["3"], exact * 1.05)
+
+    def test_with_all_bits_every_change_of_basis_leaves_the_model_alone(self):
+        program.write_npy(self.folder / "eval.npy", program.lines_of_ids()[:4])
+        text = ("--ppl", self.folder / "eval.npy", "--seqlen", 256)
+        exact = self.perplexity("--model", program.MODEL, *text)
+        uniform = ("--recipe", "ruquant", "--set", "rotation.steps=4")
+        for number, options in enumerate((
+                ("--recipe", "duquant", "--set", "rotation.steps=16"),
+                (*uniform, "--set", "rotation.blocks=separate"),
+                (*uniform, "--set", "rotation.givens=reference", "--permutation-times", "3"),
+                (*uniform, "--set", "rotation.calib=tokens", "--wave", "1"),
+                ("--recipe", "rtn", "--set", "rotation.kind=hadamard"),
+                ("--recipe", "rtn", "--set", "rotation.householder=fixed"),
+                ("--recipe", "rtn", "--set", "rotation.qk=hadamard"),
+                ("--recipe", "smoothquant", "--set", "smoothing.down=true"))):
+            run = self.folder / f"exact-{number}"
+            self.succeed(self.calibrate(run.name, *options, "--wbits", 16, "--abits", 16))
+            found = self.perplexity("--run", run, *text)
+            self.assertAlmostEqual(found / exact, 1.0, delta=1e-4, msg=options)
+
+    def test_bits_of_keys_and_values_can_be_chosen_for_an_evaluation(self):
+        program.write_npy(self.folder / "eval.npy", program.lines_of_ids()[:4])
+        text = ("--ppl", self.folder / "eval.npy", "--seqlen", 256)
+        exact = self.perplexity("--model", program.MODEL, *text)
+        of_model = [self.perplexity("--model", program.MODEL, *text, "--kv-bits", bits)
+                    for bits in (16, 8, 3)]
+        self.assertAlmostEqual(of_model[0] / exact, 1.0, delta=1e-6)
+        self.assertAlmostEqual(of_model[1] / exact, 1.0, delta=1e-2)
+        self.assertGreater(of_model[2], exact * 1.01)
+        # A run that was calibrated with 3 bits of them says the same, asked or not.
+        self.succeed(self.calibrate("kv", "--recipe", "rtn", "--wbits", 16, "--kv-bits", 3))
+        self.assertEqual(self.perplexity("--run", self.folder / "kv", *text), of_model[2])
+        self.assertEqual(self.perplexity("--run", self.folder / "kv", *text, "--kv-bits", 8),
+                         of_model[1])
 
 
 class LookTest(program.ProgramTest):

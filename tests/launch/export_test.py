@@ -81,6 +81,15 @@ class ExportTest(program.ProgramTest):
         self.assertAlmostEqual(self.perplexity("--model", out) / weights, 1.0, delta=1e-6)
         self.assertGreater(self.perplexity("--run", self.folder / "w6a6"), weights * 1.01)
 
+    def test_weights_quantized_in_another_basis_come_back_in_their_own(self):
+        self.succeed(self.calibrate("run", "--recipe", "ruquant-lh", "--epochs", "1", "--wave", "1",
+                                    "--wbits", "4", "--abits", "16", "--set", "rotation.steps=4",
+                                    "--set", "weights.rounding=gptq"))
+        found = self.perplexity("--model", self.export("run", "hf"))
+        self.assertAlmostEqual(found / self.perplexity("--run", self.folder / "run"), 1.0,
+                               delta=1e-5)
+        self.assertNotAlmostEqual(found / self.perplexity("--model", program.MODEL), 1.0, delta=1e-3)
+
     def test_the_first_blocks_are_a_model_of_their_own(self):
         self.succeed(self.calibrate("run", "--recipe", "rtn", "--wbits", "4",
                                     "--hidden-layer-num", "2"))
@@ -103,6 +112,12 @@ class RefusalTest(program.ProgramTest):
         self.succeed(self.calibrate("run", "--wbits", "4", "--abits", "8", "--epochs", "1"))
         self.assert_refused(self.export("run"), 2, "input_layernorm", "smoothing.shift",
                             "lrquant-export")
+        self.assertFalse((self.folder / "hf").exists())
+
+    def test_a_change_of_basis_before_quantized_activations(self):
+        self.succeed(self.calibrate("run", "--recipe", "duquant-w4a4", "--set", "rotation.steps=2"))
+        self.assert_refused(self.export("run"), 2, "rotation, permutation", "qkv_in",
+                            "rotation.kind", "--abits 16")
         self.assertFalse((self.folder / "hf").exists())
 
     def test_what_is_no_finished_run_and_what_is_in_the_way(self):

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "src/base/error.h"
+#include "src/models/site_maps.h"
 #include "src/pipeline/block_method.h"
 #include "tests/models/small_block.h"
 
@@ -35,6 +36,10 @@ struct Scene {
     }
     start =
         models::initial_learnables(*block.family, block.weights, statistics, block_method(recipe));
+    if (!block_method(recipe).map.none()) {
+      start.merge(models::build_site_maps(*block.family, block.weights, start, block_method(recipe),
+                                          std::span(&block.input, 1), at::kFloat, {.seed = 2}));
+    }
     for (int i = 0; i < 4; ++i) {
       inputs.push_back(block.normal({1, 6, 16}).to(at::kFloat));
       targets.push_back(
@@ -105,6 +110,32 @@ TEST(BlockTrainerTest, EmitsTheOutputAfterTheStepIfAsked) {
   const auto emitted = scene.step(trainer, 0, 1);
   EXPECT_TRUE(at::equal(emitted[0], scene.output_of(trainer.learnables(), 0)));
   EXPECT_FALSE(at::equal(emitted[0], scene.output_of(scene.start, 0)));
+}
+
+// What the trainer keeps of its weights between two steps must hold nothing that has learned since.
+TEST(BlockTrainerTest, EmitsWhatAFreshFoldOfItsLearnablesGivesAtEveryStep) {
+  recipe::Recipe reflections = four_bits();
+  reflections.smoothing.shift = recipe::Shift::kOff;
+  reflections.rotation = {.kind = recipe::RotationKind::kUniform,
+                          .block_size = 4,
+                          .householder = recipe::Householder::kLearned,
+                          .qk = recipe::QkRotation::kHadamard};
+  for (const auto scale : {recipe::Scale::kFixed, recipe::Scale::kLearned}) {
+    for (const auto emit : {recipe::Emit::kPre, recipe::Emit::kPost}) {
+      reflections.smoothing.scale = scale;
+      reflections.train.emit = emit;
+      const Scene scene(reflections);
+      BlockTrainer trainer = scene.trainer();
+      for (std::size_t i = 0; i < 4; ++i) {
+        const NamedTensors before = trainer.learnables();
+        const auto emitted = scene.step(trainer, i, 1);
+        EXPECT_FALSE(same(before, trainer.learnables()));
+        EXPECT_TRUE(at::equal(
+            emitted[0],
+            scene.output_of(emit == recipe::Emit::kPre ? before : trainer.learnables(), i)));
+      }
+    }
+  }
 }
 
 TEST(BlockTrainerTest, GradientOfAMicroBatchIsTheMeanOfItsSamples) {

@@ -340,29 +340,26 @@ TEST(RowClipTest, RangesShrinkByTheRatioAsInThePublishedVectors) {
   }
 }
 
-// In float64 at 15 bits rounding is fine enough for differences of the rounded output; values stay
-// off the ends of the range, where a smaller clip cuts them.
-TEST(RowClipTest, GradientOfTheFactorsIsThatOfFiniteDifferences) {
+// A symmetric grid, whose zero point is the same for every range (an asymmetric one's carries no
+// gradient by design): the largest entry of each row is cut to the clipped range, at 15 bits nearly
+// exactly, so row 0 gives d/d upper = 3 * 2 and row 1 gives d/d lower = -1 * -3.
+TEST(RowClipTest, GradientOfTheFactorsIsThatOfTheEntriesTheyCut) {
   const at::Tensor x = matrix_of({{-1, 0.17, 0.52, 2}, {-3, 0.45, 1.06, 0.6}}, at::kDouble);
   const at::Tensor weight = matrix_of({{1, 0.3, -2, 3}, {-1, 2, 0.7, -4}}, at::kDouble);
-  const auto loss = [&](double upper, double lower) {
-    return (fake_quant_rows(x, {.bits = 15},
-                            {.upper = at::full({1}, upper, at::kDouble),
-                             .lower = at::full({1}, lower, at::kDouble)}) *
-            weight)
-        .sum()
-        .item<double>();
-  };
   const RowClip clip{.upper = leaf(at::full({1}, 0.8, at::kDouble)),
                      .lower = leaf(at::full({1}, 0.7, at::kDouble))};
-  (fake_quant_rows(x, {.bits = 15}, clip) * weight).sum().backward();
-  const double h = 0.02;
-  const double upper = (loss(0.8 + h, 0.7) - loss(0.8 - h, 0.7)) / (2 * h);
-  const double lower = (loss(0.8, 0.7 + h) - loss(0.8, 0.7 - h)) / (2 * h);
-  EXPECT_NEAR(clip.upper.grad().item<double>(), upper, 0.02 * std::abs(upper));
-  EXPECT_NEAR(clip.lower.grad().item<double>(), lower, 0.02 * std::abs(lower));
-  EXPECT_GT(std::abs(upper), 1.0);
-  EXPECT_GT(std::abs(lower), 1.0);
+  const auto loss = [&](const RowClip& factors) {
+    return (fake_quant_rows(x, {.bits = 15, .symmetric = true}, factors) * weight).sum();
+  };
+  loss(clip).backward();
+  EXPECT_NEAR(clip.upper.grad().item<double>(), 6.0, 0.01);
+  EXPECT_NEAR(clip.lower.grad().item<double>(), 3.0, 0.01);
+  const auto at_upper = [&](double upper) {
+    return loss({.upper = at::full({1}, upper, at::kDouble),
+                 .lower = at::full({1}, 0.7, at::kDouble)})
+        .item<double>();
+  };
+  EXPECT_NEAR((at_upper(0.82) - at_upper(0.78)) / 0.04, 6.0, 0.05);
 }
 
 }  // namespace

@@ -5,9 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include "src/base/draw_key.h"
 #include "src/base/error.h"
 #include "src/transform/zigzag.h"
-#include "src/base/draw_key.h"
 #include "tests/quant/tensors.h"
 
 namespace lrq::transform {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "src/base/draw_key.h"
 #include "src/base/error.h"
 #include "tests/transform/random_parameter.h"
 
