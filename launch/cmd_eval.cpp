@@ -97,6 +97,15 @@ void run_texts(eval::Evaluator& evaluator, const std::vector<EvalText>& texts, b
   }
 }
 
+/// Throws UsageError.
+void check_adaptable(const recipe::Recipe& recipe) {
+  if (recipe.clusters.kind == recipe::ClusterKind::kOff) return;
+  throw UsageError({.what = "--tta learns a block, and this run's blocks have clusters with fixed "
+                            "ranges (clusters.kind)",
+                    .where = "command line",
+                    .fix = "leave --tta out"});
+}
+
 void run_eval(Session& session, const EvalOptions& options) {
   const Stopwatch watch;
   const auto files = io::make_posix_file_system();
@@ -113,6 +122,7 @@ void run_eval(Session& session, const EvalOptions& options) {
       recipe::set_field(run->recipe, assignment);
     }
     recipe::validate(run->recipe);
+    if (options.adapt) check_adaptable(run->recipe);
   }
   std::vector<EvalText> texts(options.texts.size());
   ZeroShot zero_shot;
