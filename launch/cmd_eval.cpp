@@ -121,6 +121,15 @@ std::optional<recipe::Recipe> recipe_of(const std::optional<FinishedRun>& run,
   return recipe;
 }
 
+/// Throws UsageError.
+void check_adaptable(const recipe::Recipe& recipe) {
+  if (recipe.clusters.kind == recipe::ClusterKind::kOff) return;
+  throw UsageError({.what = "--tta learns a block, and this run's blocks have clusters with fixed "
+                            "ranges (clusters.kind)",
+                    .where = "command line",
+                    .fix = "leave --tta out"});
+}
+
 void run_eval(Session& session, const EvalOptions& options) {
   const Stopwatch watch;
   const auto files = io::make_posix_file_system();
@@ -133,6 +142,7 @@ void run_eval(Session& session, const EvalOptions& options) {
       run ? run->blocks : 0);
   check_subject(model, run, transport.size());
   const auto recipe = recipe_of(run, options);
+  if (recipe && options.adapt) check_adaptable(*recipe);
   std::vector<EvalText> texts(options.texts.size());
   ZeroShot zero_shot;
   if (session.first_rank()) {  // whatever is wrong with a file shows before the model is loaded

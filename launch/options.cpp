@@ -92,6 +92,11 @@ recipe::Recipe merged_recipe(const RecipeOptions& options) {
   for (const std::string& assignment : options.assignments) {
     recipe::set_field(recipe, assignment);
   }
+  if (options.only_quant_kv) {
+    auto& activations = recipe.activations;
+    if (activations.kv_bits == 0) activations.kv_bits = activations.bits;
+    activations.bits = 16;
+  }
   return recipe;
 }
 

@@ -31,6 +31,7 @@ struct RecipeOptions {
   std::vector<std::pair<std::string, std::string>> short_flags;  ///< field, value
   std::vector<std::string> assignments;                          ///< --set table.field=value
   bool float32_products = false;  ///< --deactive_amp: as --dtype float32
+  bool only_quant_kv = false;     ///< --only_quant_kv: activations other than keys and values at 16
 };
 /// --recipe, --set, and the short spellings of recipe fields (--wbits, --epochs, ...).
 void add_recipe_options(CLI::App& command, RecipeOptions& options);

@@ -33,21 +33,73 @@ const std::vector<Switch>& switches() {
        {{"loss.mse_r", "1.0"}, {"loss.nlc_r", "1.0"}, {"rotation_vectors.form", "row"}}},
       {"--disable-zero-point", {{"weights.zero_point", "false"}}},
       {"--lh", {{"rotation.householder", "learned"}}},
+      {"--a-dynamic", {{"clusters.dynamic", "true"}}},
+      {"--disable-w-quant", {{"weights.bits", "16"}}},
+      {"--disable-a-quant", {{"activations.bits", "16"}, {"activations.kv_bits", "16"}}},
   };
   return kSwitches;
 }
 
-/// Options with a value that are recipe fields here.
+/// Options with a value that are a recipe field here.
 struct Renamed {
   const char* option;
   const char* field;
+  Assignments values = {};  ///< their spelling of a value, ours; none: the value as it is
 };
-constexpr std::array kRenamed = {
-    Renamed{"--swc", "weights.clip"},
-    Renamed{"--lac", "activations.clip"},
-    Renamed{"--lh-lr", "rotation.lr"},
-    Renamed{"--random-permutation-times", "rotation.random_permutations"},
-};
+
+const std::vector<Renamed>& renamed() {
+  static const std::vector<Renamed> kRenamed = {
+      {"--R1-clusters", "clusters.norms"},
+      {"--R2-clusters", "clusters.heads"},
+      {"--R3-clusters", "clusters.heads"},
+      {"--R4-clusters", "clusters.norms"},
+      {"--R5-clusters", "clusters.mlp"},
+      {"--reorder", "clusters.sites"},
+      {"--percdamp", "gptq.damping"},
+      {"--swc", "weights.clip"},
+      {"--lac", "activations.clip"},
+      {"--lh-lr", "rotation.lr"},
+      {"--random-permutation-times", "rotation.random_permutations"},
+      {"--metric", "clusters.range", {{"minmax", "minmax"}, {"ema_minmax", "ema"}}},
+      {"--w-quantizer", "weights.rounding", {{"gptq", "gptq"}, {"normal", "nearest"}}},
+  };
+  return kRenamed;
+}
+
+std::string our_value(const Renamed& flag, const std::string& given) {
+  if (flag.values.empty()) return given;
+  std::vector<std::string> known;
+  for (const auto& [theirs, ours] : flag.values) {
+    if (given == theirs) return ours;
+    known.emplace_back(theirs);
+  }
+  throw UsageError(
+      {.what = concat(flag.option, " is ", given, ", expected one of ", join(known, ", ")),
+       .where = "command line",
+       .fix = concat("set ", flag.field, " with --set")});
+}
+
+/// One field may stand for two of their options, which then have to agree.
+void add_renamed(CLI::App& command, RecipeOptions& options) {
+  for (const Renamed& flag : renamed()) {
+    command
+        .add_option_function<std::string>(
+            flag.option,
+            [&options, &flag](const std::string& given) {
+              const std::string value = our_value(flag, given);
+              for (const auto& [field, before] : options.short_flags) {
+                if (field != flag.field || before == value) continue;
+                throw UsageError(
+                    {.what = concat(flag.option, " is ", value, ", and ", flag.field, " is ",
+                                    before, " already: one field here"),
+                     .where = "command line",
+                     .fix = concat("give both the same value, or --set ", flag.field)});
+              }
+              options.short_flags.emplace_back(flag.field, value);
+            })
+        ->group("");
+  }
+}
 
 /// An option that does not exist here, and what to do instead.
 struct Refused {
@@ -72,6 +124,12 @@ constexpr std::array kRefusedByCalibrate = {
     Refused{"--act-scales", "leave it out: statistics are collected in the run (RUN/stats)"},
     Refused{"--act-shifts", "leave it out: statistics are collected in the run (RUN/stats)"},
     Refused{"--multigpu", "start more ranks: mpirun -n N lrq-dist ..."},
+    Refused{"--pack-weight",
+            "pack the weights afterwards: lrq-dist export --run RUN --format FORMAT --out DIR"},
+    Refused{"--load", "name the model's folder with --model"},
+    Refused{"--output-path", "name the folder of the run with --run"},
+    Refused{"--eval-base-ppl", "evaluate the model itself: lrq-dist eval --model DIR --ppl FILE"},
+    Refused{"--act-dist-plot", "leave it out"},
     Refused{"--net", "leave it out: the family is read from the model's config.json"},
     Refused{"--attn-implementation", "leave it out: attention is always causal"},
     Refused{"--smooth", "name a recipe that smooths: --recipe duquant"},
@@ -120,14 +178,6 @@ void add_published_flags(CLI::App& command, RecipeOptions& options) {
                            })
         ->group("");
   }
-  for (const Renamed& flag : kRenamed) {
-    command
-        .add_option_function<std::string>(flag.option,
-                                          [&options, &flag](const std::string& value) {
-                                            options.short_flags.emplace_back(flag.field, value);
-                                          })
-        ->group("");
-  }
   command
       .add_option_function<std::string>(
           "--rotate-rank",
@@ -136,6 +186,9 @@ void add_published_flags(CLI::App& command, RecipeOptions& options) {
             options.short_flags.emplace_back("rotation_vectors.rank", rank);
           })
       ->group("");
+  command.add_flag_callback("--only-quant-kv", [&options] { options.only_quant_kv = true; })
+      ->group("");
+  add_renamed(command, options);
   add_only_choice(command, "--a-dynamic-method", "per_token");
   add_only_choice(command, "--w-dynamic-method", "per_channel");
   // Matrix products in the model's own float32: what our CPU runs do unless --dtype says otherwise.

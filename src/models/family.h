@@ -11,6 +11,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "src/base/ids.h"
+#include "src/models/cluster_method.h"
 #include "src/models/model_config.h"
 #include "src/quant/fake_quant.h"
 #include "src/transform/transform.h"
@@ -74,6 +75,7 @@ struct BlockSpec {
   /// acts on them instead, as a norm undoes what scales the rows before it.  Both or none.
   std::string query_norm;
   std::string key_norm;
+  double query_scale = 1.0;  ///< what queries are multiplied by before Site::kQuery sees them
   bool rotary = true;  ///< channels j and j + D/2 of a head turn together: tied q.k scales
   bool shift_starts_at_statistic = false;  ///< a learned shift; else it starts at zero
 };
@@ -93,6 +95,8 @@ struct EffectiveBlock {
   std::map<std::string, EffectiveNorm> norms;
   std::map<Site, transform::Chain> maps;  ///< on-line changes of basis, before the quantizer
   std::map<Site, quant::RowClip> clips;   ///< learned clipping of a site's ranges
+  std::map<Site, SiteClusters> clusters;  ///< of a site's channels, behind its map
+  bool round_probabilities = false;       ///< those of attention, to k / 255
 };
 
 /// One family of models.  Stateless but for its config and what it keeps of tables computed from

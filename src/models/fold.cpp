@@ -5,6 +5,7 @@
 
 #include "src/base/check.h"
 #include "src/base/text.h"
+#include "src/models/clusters.h"
 #include "src/models/learnables.h"
 #include "src/models/site_maps.h"
 #include "src/quant/fake_quant.h"
@@ -50,6 +51,8 @@ class Folder {
       folded.linears[spec.name] = {quantized.to(compute), linears_.at(spec.name).bias};
     }
     folded.maps = std::move(maps_);
+    folded.clusters = std::move(clusters_);
+    folded.round_probabilities = method_.clusters.on && method_.clusters.probabilities;
     for (const Site site : kClippedSites) add_activation_clip(site, folded);
     return folded;
   }
@@ -78,6 +81,8 @@ class Folder {
     for (const ValuePair& pair : block.value_pairs) fold_value(pair);
     fold_query_key(block);
     maps_ = site_maps(learnables_);
+    order_attention_output();
+    if (method_.clusters.on) clusters_ = exact_clusters();
     for (const LinearSpec& linear : block.linears) {
       add_bias_of_map(linear);
       add_clipping(linear, linears_.at(linear.name).transform);
@@ -90,7 +95,8 @@ class Folder {
   /// Where a site has a map, the scales are done first: what follows them mixes the channels.
   [[nodiscard]] PreparedWeight in_basis(const LinearSpec& spec) const {
     PreparedWeight prepared{.weight = weight(spec.name),
-                            .transform = linears_.at(spec.name).transform};
+                            .transform = linears_.at(spec.name).transform,
+                            .layout = layout_of(spec)};
     const auto map = maps_.find(spec.input);
     if (map == maps_.end()) return prepared;
     prepared.weight = folded_weight(map->second, spec.name);
@@ -118,6 +124,31 @@ class Folder {
     });
   }
 
+  /// Values in another order reach the attention output's reader in that order.
+  void order_attention_output() {
+    const auto values = maps_.find(Site::kValue);
+    if (values == maps_.end()) return;
+    transform::Transform order = values->second.front();
+    order.parameter = attention_output_order(order.parameter, config_);
+    maps_[Site::kOutIn] = {order};
+  }
+
+  [[nodiscard]] std::map<Site, SiteClusters> exact_clusters() const {
+    std::map<Site, SiteClusters> clusters = site_clusters(learnables_);
+    for (auto& [site, found] : clusters) {
+      found.range = {.low = exact(found.range.low), .high = exact(found.range.high)};
+    }
+    return clusters;
+  }
+
+  /// What shares the weights' ranges; one run for a site without clusters.
+  [[nodiscard]] quant::ClusterLayout layout_of(const LinearSpec& spec) const {
+    if (!method_.clusters.on) return {};
+    const auto found = clusters_.find(spec.input);
+    return found == clusters_.end() ? quant::ClusterLayout::contiguous({spec.in})
+                                    : found->second.layout;
+  }
+
   [[nodiscard]] at::Tensor scaled(const std::string& name) const {
     const quant::WeightTransform& transform = linears_.at(name).transform;
     return quant::fake_quant_weight(
@@ -137,13 +168,13 @@ class Folder {
   [[nodiscard]] at::Tensor quantized_weight(const std::string& name,
                                             const PreparedWeight& prepared) const {
     const at::Tensor codes = find(learnables_, codes_name(name));
-    if (!codes.defined() || method_.weight.identity()) {
+    const bool clustered = !prepared.layout.runs.empty();
+    if ((!codes.defined() && !clustered) || method_.weight.identity()) {
       return quant::fake_quant_weight(prepared.weight, prepared.transform, method_.weight);
     }
-    quant::QuantizedWeight quantized =
-        quant::quantize_weight(prepared.weight, prepared.transform, method_.weight);
-    quantized.codes = codes;
-    return quant::dequantized(quantized, method_.weight);
+    quant::QuantizedWeight quantized = quantize_prepared(prepared, method_);
+    if (codes.defined()) quantized.codes = codes;
+    return dequantize_prepared(quantized, prepared, method_);
   }
 
   void add_activation_clip(Site site, EffectiveBlock& folded) const {
@@ -264,6 +295,7 @@ class Folder {
   std::map<std::string, EffectiveNorm> norms_;
   std::map<Site, transform::Chain> maps_;
   NamedTensors* fixed_ = nullptr;
+  std::map<Site, SiteClusters> clusters_;
 };
 
 }  // namespace

@@ -1,9 +1,13 @@
 #include "src/models/layers.h"
 
+#include <cmath>
+#include <limits>
+
 #include <ATen/ATen.h>
 
 #include "src/base/check.h"
 #include "src/base/text.h"
+#include "src/quant/cluster_quant.h"
 
 namespace lrq::models {
 
@@ -60,20 +64,40 @@ at::Tensor repeat_shared(const at::Tensor& x, std::int64_t n) {
       .reshape({x.size(0), x.size(1) * n, x.size(2), x.size(3)});
 }
 
+namespace {
+
+/// [T, T]: which positions (columns) each position sees.
+at::Tensor seen_by(std::int64_t tokens, std::optional<std::int64_t> window,
+                   const at::Tensor& like) {
+  const at::Tensor before = at::ones({tokens, tokens}, like.options().dtype(at::kBool)).tril();
+  return window ? before.triu(1 - *window) : before;
+}
+
+at::Tensor attend_rounded(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          const AttentionRule& rule) {
+  const double scale = rule.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(-1))));
+  const at::Tensor scores = at::matmul(q, k.transpose(-2, -1)).to(exact_dtype(q)) * scale;
+  const at::Tensor hidden = seen_by(q.size(2), rule.window, q).logical_not();
+  const at::Tensor p =
+      scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()).softmax(-1);
+  return at::matmul(quant::fake_quant_probabilities(p).to(v.scalar_type()), v);
+}
+
+}  // namespace
+
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   const AttentionRule& rule) {
   if (q.is_meta()) {  // a causal fused attention has no meta form in C++: the shapes, plainly
     return at::matmul(at::matmul(q, k.transpose(-2, -1)).softmax(-1), v);
   }
+  if (rule.round_probabilities) return attend_rounded(q, k, v, rule);
   const std::int64_t tokens = q.size(2);
   if (!rule.window || *rule.window >= tokens) {
     return at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/std::nullopt, /*dropout_p=*/0.0,
                                             /*is_causal=*/true, rule.scale);
   }
-  const at::Tensor seen =
-      at::ones({tokens, tokens}, q.options().dtype(at::kBool)).tril().triu(1 - *rule.window);
-  return at::scaled_dot_product_attention(q, k, v, seen, /*dropout_p=*/0.0, /*is_causal=*/false,
-                                          rule.scale);
+  return at::scaled_dot_product_attention(q, k, v, seen_by(tokens, rule.window, q),
+                                          /*dropout_p=*/0.0, /*is_causal=*/false, rule.scale);
 }
 
 }  // namespace lrq::models

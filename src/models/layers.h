@@ -42,8 +42,10 @@ namespace lrq::models {
 struct AttentionRule {
   std::optional<double> scale;         ///< of q k'; none: 1 / sqrt(D)
   std::optional<std::int64_t> window;  ///< positions seen, one's own included; none: all before
+  bool round_probabilities = false;    ///< to k / 255 (quant::fake_quant_probabilities)
 };
-/// softmax(scale q k') v, causal.  q, k, v [1, H, T, D] of one dtype.
+/// softmax(scale q k') v, causal.  q, k, v [1, H, T, D] of one dtype.  Probabilities are rounded
+/// in float32 (float64 for float64), and the two products are in the operands' dtype.
 [[nodiscard]] at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const AttentionRule& rule);
 

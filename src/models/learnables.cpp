@@ -9,6 +9,7 @@
 
 #include "src/base/check.h"
 #include "src/base/text.h"
+#include "src/models/clusters.h"
 #include "src/models/site_maps.h"
 #include "src/quant/clipping.h"
 #include "src/transform/smoothing.h"
@@ -261,7 +262,7 @@ RateGroup rate_group(const std::string& learnable, const BlockMethod& method) {
         method.map.learn_householder && is_reflection(learnable) && quantizes_anything(method);
     return learns ? RateGroup::kMap : RateGroup::kFixed;
   }
-  if (learnable.ends_with(kCodes)) return RateGroup::kFixed;
+  if (learnable.ends_with(kCodes) || is_cluster_state(learnable)) return RateGroup::kFixed;
   if (learnable.find(kRotation) != std::string::npos) {
     const bool learns = method.rotation != Rotation::kOff && !method.weight.identity();
     return learns ? RateGroup::kRotation : RateGroup::kFixed;

@@ -53,6 +53,7 @@ BlockSpec make_block_spec(const ModelConfig& c) {
                       {"down", kUp, kDown, Site::kDownIn, /*heads=*/false}};
   spec.query = kQuery;
   spec.key = kKey;
+  spec.query_scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim));
   spec.rotary = false;
   spec.shift_starts_at_statistic = true;
   return spec;
@@ -157,14 +158,14 @@ at::Tensor Opt::attention(const EffectiveBlock& block, const at::Tensor& x,
   const at::Tensor h = at_site(Site::kQkvIn, x).to(compute);
   const std::int64_t heads = config_.num_attention_heads;
   // Queries are scaled before anything is quantized, so the product that follows is not.
-  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
   const at::Tensor q =
-      at_site(Site::kQuery, apply_linear(block.linears.at(kQuery), h, exact) * scale);
+      at_site(Site::kQuery, apply_linear(block.linears.at(kQuery), h, exact) * block_.query_scale);
   const at::Tensor k = at_site(Site::kKey, apply_linear(block.linears.at(kKey), h, exact));
   const at::Tensor v = at_site(Site::kValue, apply_linear(block.linears.at(kValue), h, exact));
-  const at::Tensor mixed =
-      attend(split_heads(q.to(compute), heads), split_heads(k.to(compute), heads),
-             split_heads(v.to(compute), heads), {.scale = 1.0, .window = std::nullopt});
+  const at::Tensor mixed = attend(
+      split_heads(q.to(compute), heads), split_heads(k.to(compute), heads),
+      split_heads(v.to(compute), heads),
+      {.scale = 1.0, .window = std::nullopt, .round_probabilities = block.round_probabilities});
   const at::Tensor merged = merge_heads(mixed).to(exact);
   return apply_linear(block.linears.at(kOut), at_site(Site::kOutIn, merged).to(compute), exact);
 }

@@ -66,6 +66,7 @@ struct BlockMethod {
   bool smooth_down = false;       ///< scale between the MLP's last two linears
   bool hadamard_qk = false;       ///< on queries and keys, per head
   MapMethod map;
+  ClusterMethod clusters;
 };
 
 /// Which learning rate a learnable follows; kFixed is folded but never stepped.
@@ -77,7 +78,8 @@ enum class RateGroup { kFixed, kSmoothing, kClipping, kRotation, kMap };
 ///   <site>.act_quantizer.{upbound,lowbound}_factor [1],
 ///   <linear>.rotation_row [O, 1], or <linear>.rotation_left [O, k] and rotation_right [k, I],
 ///   map.<site>.<place>.<kind of transform> (site_maps.h),
-///   <linear>.codes [O, I] uint8: codes that were chosen otherwise than by rounding (GPTQ).
+///   <linear>.codes [O, I] uint8: codes that were chosen otherwise than by rounding (GPTQ),
+///   cluster.<site>.{layout,low,high} (clusters.h).
 /// With Parametrization::kLog a scale is stored as its logarithm, under *_smooth_log_scale.
 /// kFixed: what the method does not learn, and everything if nothing is quantized.
 [[nodiscard]] RateGroup rate_group(const std::string& learnable, const BlockMethod& method);
@@ -120,6 +122,7 @@ void truncate_scales(NamedTensors& learnables, const BlockMethod& method);
 struct PreparedWeight {
   at::Tensor weight;                 ///< [O, I], in its site's basis
   quant::WeightTransform transform;  ///< what is still to be done in the quantizer's pass
+  quant::ClusterLayout layout;       ///< of its columns; no runs: ranges as the grid says
 };
 /// What `fold` gives to the quantizer, by linear: what quant::quantize_weight needs to give the
 /// integer codes of the same weights.  Rotation vectors come behind the quantizer: rotation_of.

@@ -130,7 +130,9 @@ at::Tensor RotaryDecoder::attention(const EffectiveBlock& block, const at::Tenso
   const std::int64_t sharing = config_.query_groups();
   const at::Tensor mixed = attend(q.to(compute), repeat_shared(k.to(compute), sharing),
                                   repeat_shared(v.to(compute), sharing),
-                                  {.scale = std::nullopt, .window = config_.sliding_window});
+                                  {.scale = std::nullopt,
+                                   .window = config_.sliding_window,
+                                   .round_probabilities = block.round_probabilities});
   const at::Tensor merged = merge_heads(mixed).to(exact);
   return apply_linear(block.linears.at(kOut), at_site(Site::kOutIn, merged).to(compute), exact);
 }

@@ -14,7 +14,8 @@ namespace {
 
 constexpr std::string_view kPrefix = "map.";
 constexpr std::string_view kReflection = ".householder";
-constexpr std::array kMappedSites = {Site::kQkvIn, Site::kOutIn, Site::kMlpIn, Site::kDownIn};
+constexpr std::array kMappedSites = {Site::kQkvIn, Site::kQuery, Site::kKey,   Site::kValue,
+                                     Site::kOutIn, Site::kMlpIn, Site::kDownIn};
 
 Site mapped_site(std::string_view name) {
   const auto* const found = std::find_if(kMappedSites.begin(), kMappedSites.end(),

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include "src/models/clusters.h"
 #include "src/models/layers.h"
 #include "src/models/quant_block.h"
 
@@ -87,6 +88,7 @@ class SiteQuantizer {
 
 SiteFunction quantizing_sites(const Family& family, const BlockMethod& method,
                               const EffectiveBlock& block) {
+  if (method.clusters.on) return clustered_sites(method, block);
   return SiteQuantizer(method, block, family.config().head_dim);
 }
 

@@ -117,6 +117,17 @@ models::MapMethod map_of(const recipe::Recipe::Rotation& rotation) {
           .calib_tokens = rotation.calib_tokens};
 }
 
+models::ClusterMethod clusters_of(const recipe::Recipe& recipe) {
+  const recipe::ClusterRecipe& clusters = recipe.clusters;
+  return {.on = clusters.kind != recipe::ClusterKind::kOff,
+          .levels = clusters.levels == recipe::ClusterLevels::kAll ? quant::ClusterLevels::kAll
+                                                                   : quant::ClusterLevels::kOneMore,
+          .range_floor = clusters.range_floor,
+          .dynamic = clusters.dynamic,
+          .norm_bits = clusters.norm_out_bits,
+          .probabilities = clusters.probabilities && recipe.activations.bits < 16};
+}
+
 }  // namespace
 
 models::BlockMethod block_method(const recipe::Recipe& recipe) {
@@ -157,6 +168,7 @@ models::BlockMethod block_method(const recipe::Recipe& recipe) {
                                : models::Parametrization::kAbsolute;
   method.smooth_down = smoothing.down;
   method.map = map_of(recipe.rotation);
+  method.clusters = clusters_of(recipe);
   method.hadamard_qk = recipe.rotation.qk == recipe::QkRotation::kHadamard;
   method.rotation = rotation_of(recipe.rotation_vectors.form);
   method.rotate_all = recipe.rotation_vectors.layers == recipe::RotationLayers::kAll;

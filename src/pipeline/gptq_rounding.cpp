@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include "src/models/clusters.h"
 #include "src/models/learnables.h"
 #include "src/pipeline/block_method.h"
 #include "src/quant/gptq.h"
@@ -85,18 +86,19 @@ class Rounder {
 
   void round(const models::LinearSpec& linear, const at::Tensor& hessian) {
     const models::PreparedWeight& prepared = prepared_.at(linear.name);
-    const quant::QuantizedWeight nearest =
-        quant::quantize_weight(prepared.weight, prepared.transform, method_.weight);
+    const quant::QuantizedWeight nearest = models::quantize_prepared(prepared, method_);
+    const at::Tensor column_group = prepared.layout.runs.empty()
+                                        ? at::Tensor()
+                                        : prepared.layout.column_group(hessian.device());
     const at::Tensor scaled =
         quant::fake_quant_weight(prepared.weight,
                                  {.column_scale = prepared.transform.column_scale,
                                   .row_scale = prepared.transform.row_scale},
                                  quant::Grid{});
-    const quant::GptqResult rounded =
-        quant::gptq(scaled, hessian, method_.weight, nearest.step, nearest.zero,
-                    {.damping = recipe_.gptq.damping,
-                     .act_order = recipe_.gptq.act_order,
-                     .name = linear.name});
+    const quant::GptqResult rounded = quant::gptq(
+        scaled, hessian, method_.weight, nearest.step, nearest.zero,
+        {.damping = recipe_.gptq.damping, .act_order = recipe_.gptq.act_order, .name = linear.name},
+        column_group);
     codes_.emplace(models::codes_name(linear.name),
                    rounded.codes.to(method_.weight.bits <= 8 ? at::kByte : at::kInt));
   }

@@ -14,6 +14,7 @@
 #include "src/pipeline/activation_link.h"
 #include "src/pipeline/block_state.h"
 #include "src/pipeline/block_trainer.h"
+#include "src/pipeline/cluster_calibration.h"
 #include "src/pipeline/frozen_stage.h"
 #include "src/pipeline/gptq_rounding.h"
 #include "src/pipeline/idle_ranks.h"
@@ -97,7 +98,6 @@ class LearningStage {
       }
       if (rank_ == 0) idle.beat();
     }
-    if (rank_ == 0) idle.release();
     if (outbound_) outbound_->flush();
     for (auto& pending : reports_in_flight_) pending->wait();
     for (const LearningBlock& block : blocks_) {
@@ -108,10 +108,12 @@ class LearningStage {
                                        finished_block(block.index, context_.recipe, candidate));
       }
       models::NamedTensors learned = block.trainer->learnables();
-      if (rounds_by_gptq(context_.recipe)) learned.merge(rounded(block.index, learned));
+      add_calibrated(block.index, learned);
       context_.states.save_block(block.index,
                                  finished_block(block.index, context_.recipe, learned));
+      if (rank_ == 0) idle.beat();  // rounding a block takes a while
     }
+    if (rank_ == 0) idle.release();
   }
 
  private:
@@ -134,26 +136,40 @@ class LearningStage {
     if (task_.steps > task_.first_step) {
       block.targets = context_.activations.open(
           {io::Chain::kFullPrecision, BoundaryIndex{index.value + 1}}, context_.samples);
-      const bool independent = context_.recipe.train.schedule == recipe::Schedule::kIndependent;
-      if (independent || index.value == task_.blocks.first) {
+      if (independent() || index.value == task_.blocks.first) {
         block.inputs = context_.activations.open(
-            independent ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value}}
-                        : wave_input(task_.blocks.first),
+            independent() ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value}}
+                          : wave_input(task_.blocks.first),
             context_.samples);
       }
     }
     blocks_.push_back(std::move(block));
   }
 
-  /// Other codes for the weights of a block whose learnables are final; it is alone in its wave.
-  [[nodiscard]] models::NamedTensors rounded(BlockIndex index,
-                                             const models::NamedTensors& learned) const {
-    const auto inputs = context_.activations.open(wave_input(task_.blocks.first), context_.samples);
-    return gptq_codes(context_.model.family(), context_.model.block(index), learned,
-                      context_.recipe,
-                      {.samples = context_.samples,
-                       .read = [&](std::int64_t sample) { return inputs->read(sample); }},
-                      context_.compute);
+  [[nodiscard]] bool independent() const {
+    return context_.recipe.train.schedule == recipe::Schedule::kIndependent;
+  }
+
+  /// Clusters, and other codes for the weights, of a block whose learnables are final; it is alone
+  /// in its wave, or independent of the others.
+  void add_calibrated(BlockIndex index, models::NamedTensors& learned) const {
+    const recipe::Recipe& recipe = context_.recipe;
+    if (!has_clusters(recipe) && !rounds_by_gptq(recipe)) return;
+    const auto reader = context_.activations.open(
+        independent() ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value}}
+                      : wave_input(index.value),
+        context_.samples);
+    const RoundingInputs inputs{.samples = context_.samples,
+                                .read = [&](std::int64_t sample) { return reader->read(sample); }};
+    const auto& family = context_.model.family();
+    const models::NamedTensors weights = context_.model.block(index);
+    if (has_clusters(recipe)) {
+      learned.merge(calibrated_clusters(family, weights, learned, recipe, inputs, context_.compute,
+                                        {.seed = context_.seed, .block = index.value}));
+    }
+    if (rounds_by_gptq(recipe)) {
+      learned.merge(gptq_codes(family, weights, learned, recipe, inputs, context_.compute));
+    }
   }
 
   [[nodiscard]] std::vector<at::Tensor> read(const io::BoundaryReader& reader,

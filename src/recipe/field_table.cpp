@@ -29,6 +29,10 @@ constexpr auto words(Greedy) { return std::array{"column", "row"}; }
 constexpr auto words(Givens) { return std::array{"target", "reference"}; }
 constexpr auto words(RotationBlocks) { return std::array{"shared", "separate"}; }
 constexpr auto words(RotationCalib) { return std::array{"mean", "tokens"}; }
+constexpr auto words(ClusterKind) { return std::array{"off", "kmeans", "equal"}; }
+constexpr auto words(ClusterRangeRule) { return std::array{"minmax", "ema"}; }
+constexpr auto words(ClusterLevels) { return std::array{"all", "one_more"}; }
+constexpr auto words(RopeOrder) { return std::array{"pairs", "post", "off"}; }
 constexpr auto words(Rounding) { return std::array{"nearest", "gptq"}; }
 constexpr auto words(GptqInputs) { return std::array{"quantized", "plain"}; }
 constexpr auto words(RotationLayers) { return std::array{"all", "q,o,up"}; }
@@ -57,6 +61,8 @@ std::string expected_kind() {
                   std::numeric_limits<int>::max());
   } else if constexpr (std::is_same_v<Member, double>) {
     return "a number";
+  } else if constexpr (std::is_same_v<Member, std::string>) {
+    return "a text";
   } else {
     std::vector<std::string> names;
     for (const char* word : words(Member{})) names.push_back(concat('"', word, '"'));
@@ -94,6 +100,16 @@ bool from_value(const Value& value, double& member) {
     return true;
   }
   const auto* found = std::get_if<double>(&value);
+  if (found != nullptr) member = *found;
+  return found != nullptr;
+}
+
+bool from_value(const Value& value, std::string& member) {
+  if (const auto* digits = std::get_if<std::int64_t>(&value)) {  // --set clusters.sites=135
+    member = std::to_string(*digits);
+    return true;
+  }
+  const auto* found = std::get_if<std::string>(&value);
   if (found != nullptr) member = *found;
   return found != nullptr;
 }
@@ -160,6 +176,7 @@ std::vector<Field> make_table() {
   using T = R::Train;
   using G = R::Gptq;
   using D = R::Tta;
+  using C = ClusterRecipe;
   return {
       field("weights.bits", &R::weights, &W::bits),
       field("weights.per", &R::weights, &W::per),
@@ -199,6 +216,20 @@ std::vector<Field> make_table() {
       field("rotation.blocks", &R::rotation, &B::blocks),
       field("rotation.calib", &R::rotation, &B::calib),
       field("rotation.calib_tokens", &R::rotation, &B::calib_tokens),
+      field("clusters.kind", &R::clusters, &C::kind),
+      field("clusters.norms", &R::clusters, &C::norms),
+      field("clusters.heads", &R::clusters, &C::heads),
+      field("clusters.mlp", &R::clusters, &C::mlp),
+      field("clusters.sites", &R::clusters, &C::sites),
+      field("clusters.min_cluster", &R::clusters, &C::min_cluster),
+      field("clusters.range", &R::clusters, &C::range),
+      field("clusters.range_floor", &R::clusters, &C::range_floor),
+      field("clusters.levels", &R::clusters, &C::levels),
+      field("clusters.dynamic", &R::clusters, &C::dynamic),
+      field("clusters.norm_out_bits", &R::clusters, &C::norm_out_bits),
+      field("clusters.probabilities", &R::clusters, &C::probabilities),
+      field("clusters.rope", &R::clusters, &C::rope),
+      field("clusters.standardise", &R::clusters, &C::standardise),
       field("rotation_vectors.form", &R::rotation_vectors, &V::form),
       field("rotation_vectors.layers", &R::rotation_vectors, &V::layers),
       field("rotation_vectors.rank", &R::rotation_vectors, &V::rank),

@@ -137,10 +137,12 @@ void check_basis(const Recipe& recipe, const Check& check) {
   check.that(!waits || sequential, "rotation.calib",
              "\"mean\" unless train.wave is 1 (maps from tokens need the finished blocks before)",
              "add --wave 1, or set rotation.calib=mean");
+  const bool alone = sequential || recipe.train.schedule == Schedule::kIndependent;
   const bool gptq = recipe.weights.rounding == Rounding::kGptq && recipe.weights.bits < 16;
   const std::string instead = "set weights.rounding=nearest, or ";
-  check.that(!gptq || sequential, "weights.rounding",
-             "\"nearest\" unless train.wave is 1 (GPTQ needs all samples of a block)",
+  check.that(!gptq || alone, "weights.rounding",
+             "\"nearest\" unless train.wave is 1 or train.schedule \"independent\" (GPTQ needs all "
+             "samples of a block)",
              instead + "add --wave 1");
   check.that(!gptq || !recipe.train.keep_best, "weights.rounding",
              "\"nearest\" where train.keep_best is true", instead + "train.keep_best=false");
@@ -148,6 +150,71 @@ void check_basis(const Recipe& recipe, const Check& check) {
              "\"nearest\" beside rotation vectors", instead + "rotation_vectors.form=off");
   check.that(recipe.gptq.damping > 0.0 && std::isfinite(recipe.gptq.damping), "gptq.damping",
              "a number above 0", "set gptq.damping=0.01");
+}
+
+void check_cluster_numbers(const ClusterRecipe& clusters, const Check& check) {
+  check.at_least(1, "clusters.norms", clusters.norms);
+  check.at_least(1, "clusters.heads", clusters.heads);
+  check.at_least(1, "clusters.mlp", clusters.mlp);
+  check.at_least(1, "clusters.min_cluster", clusters.min_cluster);
+  check.that(std::isfinite(clusters.range_floor) && clusters.range_floor >= 0.0 &&
+                 clusters.range_floor <= 1.0,
+             "clusters.range_floor", "a number from 0 to 1", "set clusters.range_floor=0.004");
+  const int bits = clusters.norm_out_bits;
+  check.that(bits == 0 || (bits >= 2 && bits <= 16), "clusters.norm_out_bits",
+             "0 (as activations.bits) or 2 to 16", "set clusters.norm_out_bits=8");
+  std::string left = "12345";
+  bool known = true;
+  for (const char site : clusters.sites) {
+    const auto place = left.find(site);
+    known = known && place != std::string::npos;
+    if (place != std::string::npos) left.erase(place, 1);
+  }
+  check.that(known, "clusters.sites", "some of the digits 1 to 5, each at most once",
+             "set clusters.sites=12345");
+}
+
+/// What clusters replace, or what would have to be known before or after them.
+void check_clusters(const Recipe& recipe, const Check& check) {
+  check_cluster_numbers(recipe.clusters, check);
+  if (recipe.clusters.kind == ClusterKind::kOff) return;
+  const auto needs = [&](bool holds, const char* name, const char* expected, const char* fix) {
+    check.that(holds, name, concat(expected, " beside clusters.kind"),
+               concat(fix, ", or set clusters.kind=off"));
+  };
+  const Recipe::Train& train = recipe.train;
+  needs(train.wave == 1 || train.schedule == Schedule::kIndependent, "train.wave",
+        "1 (clusters need all samples of a block; or train.schedule = \"independent\")",
+        "add --wave 1");
+  needs(!train.keep_best, "train.keep_best", "false", "set train.keep_best=false");
+  needs(train.epochs == 0, "train.epochs", "0 (nothing is learned)", "add --epochs 0");
+  needs(recipe.weights.per == Per::kChannel, "weights.per", "\"channel\"",
+        "set weights.per=channel");
+  needs(!recipe.weights.symmetric, "weights.symmetric", "false", "set weights.symmetric=false");
+  needs(!recipe.weights.include_zero, "weights.include_zero", "false",
+        "set weights.include_zero=false");
+  needs(recipe.weights.clip == ClipKind::kNone, "weights.clip", "\"none\"",
+        "set weights.clip=none");
+  const Recipe::Activations& activations = recipe.activations;
+  needs(!activations.symmetric, "activations.symmetric", "false",
+        "set activations.symmetric=false");
+  needs(activations.clip == ClipKind::kNone, "activations.clip", "\"none\"",
+        "set activations.clip=none");
+  needs(activations.exact_tokens == 0, "activations.exact_tokens", "0",
+        "set activations.exact_tokens=0");
+  needs(activations.qkv_granularity == QkvGranularity::kFamily, "activations.qkv_granularity",
+        "\"family\" (clusters say what shares a range)", "set activations.qkv_granularity=family");
+  // A shift of values is exact only where probabilities sum to 1, which rounded ones do not.
+  const bool rounded = recipe.clusters.probabilities && activations.bits < 16;
+  needs(!rounded || recipe.smoothing.shift == Shift::kOff, "smoothing.shift",
+        "\"off\" unless clusters.probabilities is false", "set smoothing.shift=off");
+  const Recipe::Rotation& rotation = recipe.rotation;
+  needs(rotation.kind == RotationKind::kOff, "rotation.kind", "\"off\"", "set rotation.kind=off");
+  needs(rotation.householder == Householder::kOff, "rotation.householder", "\"off\"",
+        "set rotation.householder=off");
+  needs(rotation.qk == QkRotation::kOff, "rotation.qk", "\"off\"", "set rotation.qk=off");
+  needs(recipe.rotation_vectors.form == RotationForm::kOff, "rotation_vectors.form", "\"off\"",
+        "set rotation_vectors.form=off");
 }
 
 }  // namespace
@@ -174,6 +241,7 @@ void validate(const Recipe& recipe) {
              "a number from 0 to 1", "set smoothing.alpha=0.5");
   check_rotation(recipe.rotation_vectors, check);
   check_basis(recipe, check);
+  check_clusters(recipe, check);
   check.at_least(1, "tta.epochs", recipe.tta.epochs);
   check.not_negative("tta.let_lr", recipe.tta.let_lr);
   check.not_negative("tta.lwc_lr", recipe.tta.lwc_lr);

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "src/recipe/cluster_recipe.h"
+
 namespace lrq::recipe {
 
 // Enumerations are spelled in TOML as their names in lower case without the k ("tied").
@@ -94,6 +96,7 @@ struct Recipe {
     RotationCalib calib = RotationCalib::kMean;
     int calib_tokens = 2048;  ///< with calib = tokens: the most that a map is built from
   } rotation;
+  ClusterRecipe clusters;
   struct RotationVectors {
     RotationForm form = RotationForm::kOff;
     RotationLayers layers = RotationLayers::kAll;

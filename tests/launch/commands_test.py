@@ -77,6 +77,28 @@ class SpellingTest(program.ProgramTest):
                 self.assert_same_blocks(program.blocks(self.folder / f"ours-{number}"),
                                         f"theirs-{number}")
 
+    def test_the_published_options_of_rptq_are_fields_of_its_recipe(self):
+        rptq = ("--recipe", "rptq", "--wbits", "4", "--abits", "4")
+        self.succeed(self.calibrate("ours", "--recipe", "rptq", "--wbits", "4", "--kv-bits", "4",
+                                    "--set", "clusters.norms=8", "--set", "clusters.heads=2",
+                                    "--set", "clusters.mlp=6", "--set", "clusters.sites=1345",
+                                    "--set", "clusters.range=ema",
+                                    "--set", "weights.rounding=nearest"))
+        self.succeed(self.calibrate("theirs", *rptq, "--only_quant_kv", "--R1_clusters", "8",
+                                    "--R2_clusters=2", "--R3_clusters=2", "--R4_clusters", "8",
+                                    "--R5_clusters", "6", "--reorder", "1345",
+                                    "--metric", "ema_minmax", "--w_quantizer", "normal",
+                                    "--percdamp", "0.01"))
+        self.assert_same_blocks(program.blocks(self.folder / "ours"), "theirs")
+        for flags, told in (
+                (("--R1_clusters", "8", "--R4_clusters", "16"), "clusters.norms is 8 already"),
+                (("--metric", "layer_mse"), "expected one of minmax, ema_minmax"),
+                (("--pack_weight",), "lrq-dist export"),
+                (("--w_quantizer", "normal", "--wave", "2"), "train.wave is 2, expected 1"),
+                (("--a_dynamic", "--lwc"), 'weights.clip is "learned", expected "none"')):
+            end = program.run(self.calibrate("refused", *rptq, *flags))
+            self.assert_refused(end, 2, told)
+
     def test_published_options_that_are_not_ours_are_refused_with_what_is(self):
         for flags, instead in (
                 (("--eval_ppl",), "lrq-dist eval --run RUN --ppl FILE"),

@@ -69,6 +69,28 @@ class EqualBitsTest(program.ProgramTest):
         for block in made.values():
             self.assertIn(b"mlp.down_proj.codes", block)
 
+    def test_clusters_and_what_a_resume_makes_of_them(self):
+        options = ("--recipe", "rptq-w4a4", "--set", "clusters.norms=8")
+        made = self.assert_equal_on_all_ranks(*options, ranks=(1, 3))
+        for block in made.values():
+            for tensor in (b"map.qkv_in.00.permutation", b"map.query.00.permutation",
+                           b"map.value.00.permutation", b"cluster.out_in.layout",
+                           b"cluster.key.low", b"mlp.down_proj.codes"):
+                self.assertIn(tensor, block)
+        # The first blocks alone are those of the whole run, byte for byte.
+        self.succeed(self.calibrate("first", *options, "--hidden-layer-num", 2))
+        first = program.blocks(self.folder / "first")
+        self.assertEqual(first, {name: made[name] for name in sorted(made)[:2]})
+        # A block file that is lost is made again.
+        for block in list(sorted(made))[3:]:
+            (self.folder / "plain" / "blocks" / block).unlink()
+        self.succeed(self.calibrate("plain", *options, "--resume"), 2)
+        self.assert_same_blocks(made, "plain", "after a resume")
+
+    def test_clusters_of_independent_blocks(self):
+        self.assert_equal_on_all_ranks("--recipe", "rptq-w4a8", "--wave", "5",
+                                       "--set", "train.schedule=independent", ranks=(3,))
+
     def test_round_to_nearest(self):
         self.assert_equal_on_all_ranks("--recipe", "rtn", "--wbits", "4")
 

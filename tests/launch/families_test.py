@@ -51,6 +51,29 @@ class FamiliesTest(program.ProgramTest):
                       exported])
         self.assertAlmostEqual(self.perplexity("--model", exported) / quantized, 1.0, places=4)
 
+    def test_clusters(self):
+        for name in ("llama3", "mistral", "qwen2", "qwen3", "opt", "opt-post-norm"):
+            model = FAMILIES / name
+            original = self.perplexity("--model", model)
+            found = {}
+            for run, bits in ((name + "-16", 16), (name + "-8", 8), (name + "-4", 4)):
+                self.succeed(self.calibrate_family(
+                    model, run, "--recipe", "rptq", "--wbits", bits, "--abits", bits,
+                    "--set", "clusters.min_cluster=2"))
+                found[bits] = self.perplexity("--run", self.folder / run)
+            # Re-ordered alone, a model is what it was.
+            self.assertAlmostEqual(found[16] / original, 1.0, delta=1e-4, msg=name)
+            # A random model is a bad guesser, of a loss near 14.5: 0.1 of it is little.
+            self.assertLess(abs(math.log(found[8] / original)), 0.1, name)
+            self.assertLess(abs(math.log(found[4] / original)), 1.5, name)
+            # Rows and columns of an exported folder are in their own order again.
+            exported = self.folder / (name + "-exported")
+            weights = self.folder / (name + "-weights")
+            self.succeed(self.calibrate_family(model, weights.name, "--recipe", "rptq-w4a16"))
+            self.succeed(["export", "--run", weights, "--format", "hf", "--out", exported])
+            self.assertAlmostEqual(self.perplexity("--model", exported) /
+                                   self.perplexity("--run", weights), 1.0, places=4, msg=name)
+
     def test_llama3(self):
         self.assert_works("llama3", ["family: llama", "heads: 4 of 8, key/value heads 2"])
 

@@ -73,6 +73,20 @@ std::map<std::string, std::string> expected(const std::map<std::string, std::str
       {"rotation.blocks", "\"shared\""},
       {"rotation.calib", "\"mean\""},
       {"rotation.calib_tokens", "2048"},
+      {"clusters.kind", "\"off\""},
+      {"clusters.norms", "32"},
+      {"clusters.heads", "4"},
+      {"clusters.mlp", "32"},
+      {"clusters.sites", "\"12345\""},
+      {"clusters.min_cluster", "8"},
+      {"clusters.range", "\"minmax\""},
+      {"clusters.range_floor", "0.00390625"},
+      {"clusters.levels", "\"all\""},
+      {"clusters.dynamic", "false"},
+      {"clusters.norm_out_bits", "8"},
+      {"clusters.probabilities", "true"},
+      {"clusters.rope", "\"pairs\""},
+      {"clusters.standardise", "false"},
       {"rotation_vectors.form", "\"off\""},
       {"rotation_vectors.layers", "\"all\""},
       {"rotation_vectors.rank", "1"},
@@ -271,6 +285,48 @@ TEST(ShippedRecipesTest, RotationRecipesAreThePresetsOfTheirPapers) {
                                    {"weights.clip", "\"none\""},
                                    {"activations.bits", "6"},
                                    {"activations.clip", "\"none\""}})));
+}
+
+std::map<std::string, std::string> rptq() {
+  return {{"weights.clip", "\"none\""},
+          {"weights.rounding", "\"gptq\""},
+          {"smoothing.start", "\"ones\""},
+          {"smoothing.scale", "\"off\""},
+          {"smoothing.shift", "\"off\""},
+          {"smoothing.qk", "\"off\""},
+          {"clusters.kind", "\"kmeans\""},
+          {"train.epochs", "0"},
+          {"train.wave", "1"},
+          {"gptq.inputs", "\"plain\""},
+          {"gptq.sequential", "false"}};
+}
+
+TEST(ShippedRecipesTest, RptqClustersAndRoundsByGptqAndLearnsNothing) {
+  EXPECT_EQ(as_map(shipped("rptq")), expected(rptq()));
+  EXPECT_EQ(as_map(shipped("rptq-parity")),
+            expected(but(rptq(), {{"clusters.range", "\"ema\""},
+                                  {"clusters.levels", "\"one_more\""},
+                                  {"clusters.min_cluster", "1"},
+                                  {"clusters.range_floor", "0.0"}})));
+}
+
+TEST(ShippedRecipesTest, RptqSchemesHaveTheBitsOfTheirNames) {
+  struct Scheme {
+    const char* name;
+    const char* weights;
+    const char* activations;
+    const char* kv;
+  };
+  for (const Scheme& scheme : {Scheme{"w4a16", "4", "16", "0"}, Scheme{"w4a8", "4", "8", "0"},
+                               Scheme{"w4a4", "4", "4", "0"}, Scheme{"w4a3", "4", "3", "0"},
+                               Scheme{"w4a4kv", "4", "16", "4"}, Scheme{"w4a3kv", "4", "16", "3"},
+                               Scheme{"w3a3kv", "3", "16", "3"}}) {
+    EXPECT_EQ(as_map(shipped(std::string("rptq-") + scheme.name)),
+              expected(but(rptq(), {{"weights.bits", scheme.weights},
+                                    {"activations.bits", scheme.activations},
+                                    {"activations.kv_bits", scheme.kv}})))
+        << scheme.name;
+  }
 }
 
 TEST(ShippedRecipesTest, LaeStartIsLrquantWithoutLearning) {

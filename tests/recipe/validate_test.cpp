@@ -91,5 +91,62 @@ TEST(ValidateTest, LearningNeedsALoss) {
   EXPECT_EQ(refusal(with({"loss.mse_p=-1"})), "loss.mse_p is -1.0, expected a finite number >= 0");
 }
 
+/// Clusters in a recipe that may have them.
+Recipe clusters_with(const std::vector<std::string>& assignments) {
+  std::vector<std::string> all = {"clusters.kind=kmeans", "weights.clip=none", "train.epochs=0",
+                                  "train.wave=1", "smoothing.shift=off"};
+  all.insert(all.end(), assignments.begin(), assignments.end());
+  return with(all);
+}
+
+TEST(ValidateTest, ClustersNameWhatTheyCannotStandBeside) {
+  EXPECT_EQ(refusal(clusters_with({})), "accepted");
+  EXPECT_EQ(refusal(clusters_with({"train.wave=8", "train.schedule=independent"})), "accepted");
+  EXPECT_EQ(
+      refusal(clusters_with({"train.wave=8"})),
+      "train.wave is 8, expected 1 (clusters need all samples of a block; or train.schedule = "
+      "\"independent\") beside clusters.kind");
+  EXPECT_EQ(refusal(clusters_with({"rotation.kind=greedy"})),
+            "rotation.kind is \"greedy\", expected \"off\" beside clusters.kind");
+  for (const char* refused :
+       {"weights.clip=learned", "weights.symmetric=true", "weights.include_zero=true",
+        "activations.symmetric=true", "activations.clip=0.9", "activations.exact_tokens=1",
+        "activations.qkv_granularity=per_token", "rotation.householder=fixed",
+        "rotation.qk=hadamard", "rotation_vectors.form=row", "train.epochs=1",
+        "train.keep_best=true"}) {
+    const std::string name = std::string(refused).substr(0, std::string(refused).find('='));
+    const std::string told = refusal(clusters_with({refused}));
+    EXPECT_EQ(told.substr(0, name.size()), name) << told;
+    EXPECT_NE(told.find("beside clusters.kind"), std::string::npos) << told;
+  }
+  const Recipe groups = clusters_with({"weights.per=group", "weights.group_size=64"});
+  EXPECT_EQ(refusal(groups), "weights.per is \"group\", expected \"channel\" beside clusters.kind");
+}
+
+TEST(ValidateTest, ShiftsOfValuesNeedProbabilitiesThatSumToOne) {
+  EXPECT_EQ(refusal(clusters_with({"activations.bits=4", "smoothing.shift=statistic"})),
+            "smoothing.shift is \"statistic\", expected \"off\" unless clusters.probabilities is "
+            "false beside clusters.kind");
+  EXPECT_EQ(refusal(clusters_with({"activations.bits=4", "smoothing.shift=statistic",
+                                   "clusters.probabilities=false"})),
+            "accepted");
+}
+
+TEST(ValidateTest, SitesOfClustersAreDigitsEachOnce) {
+  EXPECT_EQ(refusal(clusters_with({"clusters.sites=135"})), "accepted");
+  EXPECT_EQ(refusal(clusters_with({"clusters.sites=\"\""})), "accepted");
+  EXPECT_EQ(refusal(clusters_with({"clusters.sites=122"})),
+            "clusters.sites is \"122\", expected some of the digits 1 to 5, each at most once");
+  EXPECT_NE(refusal(clusters_with({"clusters.sites=16"})), "accepted");
+  EXPECT_NE(refusal(clusters_with({"clusters.heads=0"})), "accepted");
+  EXPECT_NE(refusal(clusters_with({"clusters.norm_out_bits=1"})), "accepted");
+}
+
+TEST(ValidateTest, GptqNeedsABlockOnItsOwn) {
+  EXPECT_EQ(refusal(with({"weights.rounding=gptq", "train.wave=1"})), "accepted");
+  EXPECT_EQ(refusal(with({"weights.rounding=gptq", "train.schedule=independent"})), "accepted");
+  EXPECT_NE(refusal(with({"weights.rounding=gptq", "train.wave=2"})), "accepted");
+}
+
 }  // namespace
 }  // namespace lrq::recipe
