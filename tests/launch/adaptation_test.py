@@ -83,7 +83,9 @@ class AdaptationTest(program.ProgramTest):
 
     def test_what_cannot_be_adapted_is_refused(self):
         run = self.calibrated("run")
+        self.succeed(self.calibrate("clusters", "--recipe", "rptq-w4a16"))
         for arguments, text in (
+                (["--run", self.folder / "clusters", "--tta"], "clusters with fixed ranges"),
                 (["--model", program.MODEL, "--tta"], "name the run directory with --run"),
                 (["--run", run, "--tta", "--set", "train.epochs=3"], "would change a finished run"),
                 (["--run", run, "--tta", "--set", "tta.epochs=0"], "tta.epochs is 0"),
