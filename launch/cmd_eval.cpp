@@ -99,6 +99,20 @@ void run_texts(eval::Evaluator& evaluator, const std::vector<EvalText>& texts, b
   }
 }
 
+/// Throws UsageError.
+void check_kv_bits(const recipe::Recipe& recipe) {
+  const auto& activations = recipe.activations;
+  const int calibrated = activations.kv_bits == 0 ? activations.bits : activations.kv_bits;
+  if (recipe.clusters.kind == recipe::ClusterKind::kOff || recipe.clusters.dynamic ||
+      calibrated < 16) {
+    return;
+  }
+  throw UsageError({.what = "keys and values of this run have no ranges: it was calibrated to leave "
+                            "them unquantized, and clusters have fixed ones (clusters.kind)",
+                    .where = "option --kv-bits",
+                    .fix = "leave --kv-bits out, or calibrate with --kv-bits"});
+}
+
 /// The recipe to evaluate with: the run's, with other bits of keys and values where they are asked
 /// for; of the original model none, or one that quantizes nothing else.
 std::optional<recipe::Recipe> recipe_of(const std::optional<FinishedRun>& run,
@@ -106,7 +120,9 @@ std::optional<recipe::Recipe> recipe_of(const std::optional<FinishedRun>& run,
   std::optional<recipe::Recipe> recipe;
   if (run) recipe = run->recipe;
   if (options.kv_bits > 0) {
-    if (!recipe) {
+    if (recipe) {
+      check_kv_bits(*recipe);
+    } else {
       recipe = find_recipe("rtn");
       recipe->weights.bits = 16;
     }

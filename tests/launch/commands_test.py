@@ -251,6 +251,10 @@ class EvaluationTest(program.ProgramTest):
         self.assertEqual(self.perplexity("--run", self.folder / "kv", *text), of_model[2])
         self.assertEqual(self.perplexity("--run", self.folder / "kv", *text, "--kv-bits", 8),
                          of_model[1])
+        # Clusters have fixed ranges: those that nobody has found cannot be used.
+        self.succeed(self.calibrate("rptq", "--recipe", "rptq-w4a16"))
+        end = program.run(["eval", "--run", self.folder / "rptq", *text, "--kv-bits", 4])
+        self.assert_refused(end, 2, "--kv-bits", "clusters.kind", "calibrate with --kv-bits")
 
 
 class LookTest(program.ProgramTest):
