@@ -21,12 +21,15 @@ UNLEARNED = {"rtn": ("rtn", *W4A4),
              "gptq": ("gptq", *W4A4),
              "duquant": ("duquant-w4a4",),
              "duquant, maps from tokens": ("duquant-w4a4", "--set", "rotation.calib=tokens"),
-             "ruquant": ("ruquant-w4a4",)}
+             "ruquant": ("ruquant-w4a4",),
+             "rptq, keys and values alone": ("rptq-w4a4kv",),
+             "rptq": ("rptq-w4a4",)}
 LEARNED = {"omniquant": ("omniquant", *W4A4),
            "lrquant": ("lrquant", *W4A4),
            "lrquant-plus": ("lrquant-plus", *W4A4),
            "duquant-lwc": ("duquant-lwc-w4a4",),
-           "ruquant-lh": ("ruquant-lh-w4a4",)}
+           "ruquant-lh": ("ruquant-lh-w4a4",),
+           "lrq": ("lrq-w4a4",)}
 RECIPES = {**UNLEARNED, **LEARNED}
 
 

@@ -301,7 +301,7 @@ class Folder {
 }  // namespace
 
 at::Tensor rotation_of(const NamedTensors& learnables, const std::string& linear) {
-  const at::Tensor row = find(learnables, row_rotation_name(linear));
+  at::Tensor row = find(learnables, row_rotation_name(linear));
   if (row.defined()) return row;
   const at::Tensor left = find(learnables, left_rotation_name(linear));
   if (!left.defined()) return {};

@@ -18,7 +18,7 @@ class SiteQuantizer {
 
   at::Tensor operator()(Site site, const at::Tensor& x) const {
     const auto map = maps_.find(site);
-    const at::Tensor changed = map == maps_.end() ? x : transform::apply(map->second, x);
+    at::Tensor changed = map == maps_.end() ? x : transform::apply(map->second, x);
     const quant::Grid& grid = grid_of(site);
     if (grid.identity()) return changed;
     // Tokens are the second axis from the end, whether heads are split or not.

@@ -86,9 +86,8 @@ TEST(SiteMapsTest, AreBuiltFromWhatPassesTheSiteWithTheKeysOfSiteAndStage) {
   SmallBlock block(2);
   const NamedTensors maps = maps_of(block, mapped(MapKind::kGreedy), {.seed = 2, .block = 7});
   // The first site's input by hand: the norm of the block's input.
-  at::Tensor rows =
-      rms_norm(block.input, block.weights.at("input_layernorm.weight"), {},
-               block.family->config().rms_norm_eps)[0];
+  at::Tensor rows = rms_norm(block.input, block.weights.at("input_layernorm.weight"), {},
+                             block.family->config().rms_norm_eps)[0];
   const auto draws = [](std::uint64_t stage) {
     return transform::draws_from(draw_key(2, {7, 0, stage, 0}));
   };
@@ -122,8 +121,8 @@ TEST(SiteMapsTest, OfSeveralInputsEveryFewTokensAreLookedAt) {
                                             block.input.narrow(1, 1, 5).contiguous()};
   BlockMethod method = mapped(MapKind::kNone);
   method.map.calib_tokens = 3;  // of 9: every third, so 0, 3 of the first and 2 of the second
-  const NamedTensors maps = build_site_maps(*block.family, block.weights, {}, method, inputs,
-                                            at::kFloat, {.seed = 2});
+  const NamedTensors maps =
+      build_site_maps(*block.family, block.weights, {}, method, inputs, at::kFloat, {.seed = 2});
   const auto normed = [&](const at::Tensor& x) {
     return rms_norm(x, block.weights.at("input_layernorm.weight"), {},
                     block.family->config().rms_norm_eps)[0];

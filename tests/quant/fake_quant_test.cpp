@@ -24,7 +24,9 @@ using RowsFunction = at::Tensor (*)(const at::Tensor&, const Grid&, const RowCli
 constexpr WeightFunction kWeightFunctions[] = {fake_quant_weight, fake_quant_weight_reference};
 constexpr RowsFunction kRowsFunctions[] = {fake_quant_rows, fake_quant_rows_reference};
 
-RowClip ratio(double value) { return {.upper = at::full({1}, value), .lower = at::full({1}, value)}; }
+RowClip ratio(double value) {
+  return {.upper = at::full({1}, value), .lower = at::full({1}, value)};
+}
 
 // The raw factors of the specification, brought to the range of one row each.
 WeightTransform clipped(const at::Tensor& upper, const at::Tensor& lower) {

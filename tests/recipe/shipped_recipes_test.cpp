@@ -170,11 +170,10 @@ TEST(ShippedRecipesTest, LrquantParityFollowsThePublishedCode) {
 }
 
 TEST(ShippedRecipesTest, LrquantExportHasNothingThatOtherFormatsCannotHold) {
-  EXPECT_EQ(as_map(shipped("lrquant-export")),
-            expected({{"weights.symmetric", "true"},
-                      {"weights.zero_point", "false"},
-                      {"activations.symmetric", "true"},
-                      {"smoothing.shift", "\"off\""}}));
+  EXPECT_EQ(as_map(shipped("lrquant-export")), expected({{"weights.symmetric", "true"},
+                                                         {"weights.zero_point", "false"},
+                                                         {"activations.symmetric", "true"},
+                                                         {"smoothing.shift", "\"off\""}}));
   EXPECT_EQ(as_map(shipped("lrquant-plus-export")),
             expected({{"weights.symmetric", "true"},
                       {"weights.zero_point", "false"},
@@ -273,13 +272,24 @@ TEST(ShippedRecipesTest, RotationRecipesAreThePresetsOfTheirPapers) {
                                        {"rotation.steps", "16"},
                                        {"rotation.householder", "\"fixed\""}});
   EXPECT_EQ(as_map(shipped("duquant")), expected(duquant()));
-  EXPECT_EQ(as_map(shipped("duquant-lwc")), expected(but(duquant(), {{"weights.clip", "\"learned\""},
-                                                                     {"smoothing.alpha", "0.5"},
-                                                                     {"train.epochs", "20"}})));
+  EXPECT_EQ(as_map(shipped("duquant-lwc")),
+            expected(but(duquant(), {{"weights.clip", "\"learned\""},
+                                     {"smoothing.alpha", "0.5"},
+                                     {"train.epochs", "20"}})));
   EXPECT_EQ(as_map(shipped("ruquant")), expected(ruquant));
-  EXPECT_EQ(as_map(shipped("ruquant-lh")),
-            expected(but(ruquant, {{"rotation.householder", "\"learned\""},
-                                   {"train.epochs", "20"}})));
+  EXPECT_EQ(
+      as_map(shipped("ruquant-lh")),
+      expected(but(ruquant, {{"rotation.householder", "\"learned\""}, {"train.epochs", "20"}})));
+  EXPECT_EQ(as_map(shipped("lrq-w4a4")),
+            expected(but(ruquant, {{"weights.bits", "4"},
+                                   {"weights.rounding", "\"gptq\""},
+                                   {"activations.bits", "4"},
+                                   {"activations.exact_tokens", "1"},
+                                   {"rotation.householder", "\"learned\""},
+                                   {"loss.nlc_p", "1.0"},
+                                   {"loss.mse_scale", "\"token_energy\""},
+                                   {"train.epochs", "20"},
+                                   {"train.wave", "1"}})));
   EXPECT_EQ(as_map(shipped("ruquant-w6a6")),
             expected(but(ruquant, {{"weights.bits", "6"},
                                    {"weights.clip", "\"none\""},
