@@ -7,8 +7,8 @@
 
 #include "src/recipe/recipe.h"
 
-namespace CLI {
-class App;  // its header costs every source that reads it several seconds
+namespace CLI {  // NOLINT(readability-identifier-naming): CLI11's own
+class App;       // its header costs every source that reads it several seconds
 }
 
 namespace lrq::cli {

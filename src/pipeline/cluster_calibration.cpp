@@ -47,7 +47,7 @@ at::Tensor merged(const at::Tensor& x) { return x.dim() == 4 ? models::merge_hea
 class Calibration {
  public:
   Calibration(const models::Family& family, const models::NamedTensors& weights,
-              const models::NamedTensors& learnables, const recipe::Recipe& recipe,
+              models::NamedTensors learnables, const recipe::Recipe& recipe,
               const RoundingInputs& inputs, at::ScalarType compute)
       : family_(family),
         weights_(weights),
@@ -55,7 +55,7 @@ class Calibration {
         inputs_(inputs),
         compute_(compute),
         method_(block_method(recipe)),
-        learnables_(learnables) {
+        learnables_(std::move(learnables)) {
     models::truncate_scales(learnables_, method_);
   }
 
@@ -82,7 +82,7 @@ class Calibration {
     const models::SiteFunction sites = models::quantizing_sites(family_, method, block);
     for (std::int64_t sample = 0; sample < inputs_.samples; ++sample) {
       (void)family_.forward(block, inputs_.read(sample), [&](Site site, const at::Tensor& x) {
-        const at::Tensor passing = sites(site, x);
+        at::Tensor passing = sites(site, x);
         observe(site, merged(passing));
         return passing;
       });

@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -20,7 +21,7 @@ namespace {
 class Rounder {
  public:
   Rounder(const models::Family& family, const models::NamedTensors& weights,
-          const models::NamedTensors& learnables, const recipe::Recipe& recipe,
+          models::NamedTensors learnables, const recipe::Recipe& recipe,
           const RoundingInputs& inputs, at::ScalarType compute)
       : family_(family),
         weights_(weights),
@@ -28,7 +29,7 @@ class Rounder {
         inputs_(inputs),
         compute_(compute),
         method_(block_method(recipe)),
-        learnables_(learnables) {
+        learnables_(std::move(learnables)) {
     models::truncate_scales(learnables_, method_);
     prepared_ = models::prepared_weights(family, weights, learnables_, method_);
   }

@@ -1,6 +1,7 @@
 #include "src/pipeline/wave_learning.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <deque>
 #include <memory>
@@ -218,14 +219,14 @@ class LearningStage {
     for (LearningBlock& block : blocks_) {
       if (ends_epoch(step)) {
         const LossSummary losses = block.trainer->end_epoch(block.index);
-        const double values[kReportFields] = {losses.loss,
-                                              losses.mse,
-                                              losses.nlc,
-                                              static_cast<double>(losses.steps),
-                                              static_cast<double>(losses.masked),
-                                              losses.stopped ? 1.0 : 0.0,
-                                              block.seconds};
-        std::copy_n(values, kReportFields, row);
+        const std::array<double, kReportFields> values = {losses.loss,
+                                                          losses.mse,
+                                                          losses.nlc,
+                                                          static_cast<double>(losses.steps),
+                                                          static_cast<double>(losses.masked),
+                                                          losses.stopped ? 1.0 : 0.0,
+                                                          block.seconds};
+        std::copy(values.begin(), values.end(), row);
         block.seconds = 0.0;
       }
       row += kReportFields;

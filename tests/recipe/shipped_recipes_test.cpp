@@ -284,6 +284,8 @@ TEST(ShippedRecipesTest, RotationRecipesAreThePresetsOfTheirPapers) {
             expected(but(ruquant, {{"weights.bits", "4"},
                                    {"weights.rounding", "\"gptq\""},
                                    {"activations.bits", "4"},
+                                   {"activations.clip", "\"learned\""},
+                                   {"activations.clip_start", "0.9"},
                                    {"activations.exact_tokens", "1"},
                                    {"rotation.householder", "\"learned\""},
                                    {"loss.nlc_p", "1.0"},
