@@ -1,6 +1,7 @@
 #include "launch/eval_tasks.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -58,9 +59,9 @@ std::vector<std::string> resolve(const std::string& name, const std::string& fol
 }
 
 std::string text_of(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4f", value);
-  return std::isnan(value) ? "-" : text;
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.4f", value);
+  return std::isnan(value) ? "-" : text.data();
 }
 
 /// The columns of the printed table; names as wide as the longest.

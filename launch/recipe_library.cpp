@@ -42,7 +42,7 @@ recipe::Recipe find_recipe(const std::string& name_or_file) {
       {.what = concat("there is no recipe '", name_or_file, "'",
                       nearest.empty() ? "" : concat("; did you mean '", nearest, "'?")),
        .where = "option --recipe",
-       .fix = concat("use one of ", join(names, ", "), ", or a .toml file")});
+       .fix = "see lrq-dist recipe list, or name a .toml file"});
 }
 
 }  // namespace lrq::cli

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <mutex>
+#include <utility>
 
 #include <ATen/core/Tensor.h>
 
@@ -24,7 +25,7 @@ struct RopeAngles {
 /// Threads: any; guarded.
 class RopeTable {
  public:
-  explicit RopeTable(const ModelConfig& config) : config_(config) {}
+  explicit RopeTable(ModelConfig config) : config_(std::move(config)) {}
   [[nodiscard]] RopeAngles angles(std::int64_t tokens, at::ScalarType dtype,
                                   const at::Device& device) const;
 

@@ -92,7 +92,7 @@ class FreezingStage {
   [[nodiscard]] const at::Tensor& losses() const { return losses_; }
 
  private:
-  void measure(at::Tensor losses, const at::Tensor& output, const at::Tensor& target) const {
+  void measure(const at::Tensor& losses, const at::Tensor& output, const at::Tensor& target) const {
     losses[0].copy_(quant::mse_loss(output, target));
     losses[1].copy_(quant::nlc_loss(output, target, nlc_options(context_.recipe)));
   }

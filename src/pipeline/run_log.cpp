@@ -14,9 +14,9 @@ namespace lrq::pipeline {
 
 using nlohmann::ordered_json;
 
-RunLog::RunLog(io::FileSystem& files, std::filesystem::path run, Speaker speaker)
+RunLog::RunLog(io::FileSystem& files, const std::filesystem::path& run, Speaker speaker)
     : files_(files),
-      path_(std::move(run) / "metrics.jsonl"),
+      path_(run / "metrics.jsonl"),
       speaks_(speaker == Speaker::kYes),
       terminal_(speaks_ && isatty(STDERR_FILENO) != 0) {}
 

@@ -26,7 +26,7 @@ struct BlockEpoch {
 class RunLog {
  public:
   enum class Speaker { kYes, kNo };
-  RunLog(io::FileSystem& files, std::filesystem::path run, Speaker speaker);
+  RunLog(io::FileSystem& files, const std::filesystem::path& run, Speaker speaker);
 
   /// total_steps: block steps of the whole run that are still to do.
   void start(std::int64_t total_steps, std::int64_t tokens_per_step);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "src/recipe/cluster_recipe.h"
+#include "src/recipe/rotation_recipe.h"
 
 namespace lrq::recipe {
 
@@ -19,13 +20,6 @@ enum class Shift { kLearned, kStatistic, kOff };
 enum class Qk { kTied, kFree, kOff };
 enum class Parametrization { kLog, kAbsolute };
 enum class RotationForm { kOff, kRow, kOuter };
-enum class RotationKind { kOff, kGreedy, kUniform, kHadamard };
-enum class Householder { kOff, kFixed, kLearned };
-enum class QkRotation { kOff, kHadamard };
-enum class Greedy { kColumn, kRow };
-enum class Givens { kTarget, kReference };
-enum class RotationBlocks { kShared, kSeparate };
-enum class RotationCalib { kMean, kTokens };
 enum class Rounding { kNearest, kGptq };
 enum class GptqInputs { kQuantized, kPlain };
 enum class RotationLayers { kAll, kQOUp };  // "all", "q,o,up"
@@ -78,24 +72,8 @@ struct Recipe {
     bool down = false;  ///< also between the MLP's hidden channels and its last linear
     Parametrization parametrization = Parametrization::kLog;
   } smoothing;
-  /// Changes of basis of the linears' inputs, built from calibration data.
-  struct Rotation {
-    RotationKind kind = RotationKind::kOff;
-    int block_size = 0;           ///< 0: the largest power of two up to 128 that divides a width;
-                                  ///< -1: the whole width
-    int steps = 16;               ///< greedy: the most rotations that are tried
-    int permutations = 1;         ///< rotations: one more
-    int random_permutations = 3;  ///< with kind = uniform, per step
-    Householder householder = Householder::kOff;  ///< one reflection behind the rotations
-    double lr = 1e-2;                             ///< of learned reflections
-    bool truncate = false;                        ///< parity: entries of them kept above 0.01
-    QkRotation qk = QkRotation::kOff;             ///< queries and keys, per head, behind RoPE
-    Greedy greedy = Greedy::kColumn;
-    Givens givens = Givens::kTarget;
-    RotationBlocks blocks = RotationBlocks::kShared;
-    RotationCalib calib = RotationCalib::kMean;
-    int calib_tokens = 2048;  ///< with calib = tokens: the most that a map is built from
-  } rotation;
+  using Rotation = RotationRecipe;
+  Rotation rotation;
   ClusterRecipe clusters;
   struct RotationVectors {
     RotationForm form = RotationForm::kOff;

@@ -39,7 +39,7 @@ std::string same_key_elsewhere(const std::string& name) {
 }
 
 std::string nearest_field(const std::string& name) {
-  const std::string elsewhere = same_key_elsewhere(name);
+  std::string elsewhere = same_key_elsewhere(name);
   if (!elsewhere.empty()) return elsewhere;
   std::vector<std::string> names;
   for (const Field& field : field_table()) names.push_back(field.name);
