@@ -175,7 +175,7 @@ def work(options):
     folder = options.folder.resolve() / f"{options.table}-{options.epochs}-epochs-{digest[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     table = [kind(*key, settings, folder) for kind, key in make]
-    failures = [] if options.show else rows.make_missing(table, options.jobs)
+    failures = rows.make_missing(table, options)
     drawn = (wave_table(table) if options.table == "waves" else
              method_table(table, options.methods, options.schemes or SCHEMES))
     page = f"{drawn}\n\n{caption(settings, is_excerpt, what)}\n"
@@ -186,24 +186,18 @@ def main():
     parser = argparse.ArgumentParser(prog="launch/bench quality", description=__doc__)
     parser.add_argument("--table", choices=("methods", "waves"), default="methods",
                         help="which table (default %(default)s)")
-    parser.add_argument("--out", metavar="FILE", help="write the table to this file too")
     rows.add_number(parser, "--epochs", 5, "passes over the samples")
     rows.add_number(parser, "--limit", 40, "windows of the perplexity")
     parser.add_argument("--documents", type=int, default=200, metavar="N",
                         help="documents of each zero-shot task; 0: none (default %(default)s)")
     rows.add_number(parser, "--hidden-layer-num", 8, "blocks of the table waves")
-    rows.add_number(parser, "--jobs", 1, "rows that run at the same time, one core each")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS),
                         metavar="M", help=f"rows of {', '.join(METHODS)} (default all)")
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, metavar="S",
                         help=f"of {', '.join(SCHEMES)} (default all)")
     parser.add_argument("--tta", choices=("on", "off"), default="on",
                         help="with test-time adaptation beside (default %(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4], metavar="S",
-                        help="seeds of the calibration windows (default 2 3 4)")
-    parser.add_argument("--show", action="store_true", help="only print what is there")
-    parser.add_argument("--folder", type=pathlib.Path, default=runs.FOLDER / "quality",
-                        metavar="DIR", help="run directories and results (default %(default)s)")
+    rows.add_table_options(parser, runs.FOLDER / "quality", seeds=[2, 3, 4])
     options = parser.parse_args()
     runs.run_main("quality", lambda: work(options))
 

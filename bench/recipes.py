@@ -87,27 +87,21 @@ def work(options):
     folder.mkdir(parents=True, exist_ok=True)
     table = [RecipeRow(recipe, seed, settings, folder)
              for recipe in options.recipes for seed in options.seeds]
-    failures = [] if options.show else rows.make_missing(table, options.jobs)
+    failures = rows.make_missing(table, options)
     return rows.finish(drawn(table, settings, is_excerpt), options.out, failures, len(table),
                        folder)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="launch/bench recipes", description=__doc__)
-    parser.add_argument("--out", metavar="FILE", help="write the table to this file too")
     rows.add_number(parser, "--epochs", 5, "passes over the samples")
     rows.add_number(parser, "--limit", 40, "windows of the perplexity")
-    rows.add_number(parser, "--jobs", 1, "rows that run at the same time, one core each")
     parser.add_argument("--eval", metavar="FILE", type=pathlib.Path,
                         default=runs.TEXTS / "test.joined.txt",
                         help="text or token file to evaluate on (default WikiText-2's test text)")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="R",
                         help=f"rows of {', '.join(RECIPES)} (default all)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2], metavar="S",
-                        help="seeds of what is drawn (default 2)")
-    parser.add_argument("--show", action="store_true", help="only print what is there")
-    parser.add_argument("--folder", type=pathlib.Path, default=runs.FOLDER / "recipes",
-                        metavar="DIR", help="run directories and results (default %(default)s)")
+    rows.add_table_options(parser, runs.FOLDER / "recipes", seeds=[2])
     options = parser.parse_args()
     runs.run_main("recipes", lambda: work(options))
 

@@ -36,12 +36,15 @@ class Row:
         raise NotImplementedError
 
 
-def make_missing(rows, jobs):
-    """Make the rows without a result, `jobs` at a time; returns what went wrong."""
+def make_missing(rows, options):
+    """Make the rows without a result, --jobs at a time, but none with --show; returns what went
+    wrong."""
+    if options.show:
+        return []
     missing = [row for row in rows if row.result() is None]
     runs.say(f"{len(rows) - len(missing)} of {len(rows)} rows are there, {len(missing)} to do")
     failures = []
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         making = {pool.submit(row.make): row for row in missing}
         try:
             for done in concurrent.futures.as_completed(making):
@@ -105,6 +108,17 @@ def at_least_one(text):
 def add_number(parser, flag, default, what, **more):
     parser.add_argument(flag, type=at_least_one, default=default, metavar="N",
                         help=f"{what} (default {default})", **more)
+
+
+def add_table_options(parser, folder, seeds):
+    """What every table of rows has: where it goes, its seeds, and whether rows are made at all."""
+    parser.add_argument("--out", metavar="FILE", help="write the table to this file too")
+    add_number(parser, "--jobs", 1, "rows that run at the same time, one core each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=seeds, metavar="S",
+                        help=f"seeds of what is drawn (default {' '.join(map(str, seeds))})")
+    parser.add_argument("--show", action="store_true", help="only print what is there")
+    parser.add_argument("--folder", type=pathlib.Path, default=folder, metavar="DIR",
+                        help="run directories and results (default %(default)s)")
 
 
 def finish(page, out, failures, count, folder):

@@ -75,23 +75,18 @@ def work(options):
     folder.mkdir(parents=True, exist_ok=True)
     table = [ScheduleRow(title, flags, seed, settings, folder)
              for title, flags in SCHEDULES for seed in options.seeds]
-    failures = rows.make_missing(table, options.jobs)
+    failures = rows.make_missing(table, options)
     page = f"{format_table(table)}\n\n{caption(settings, is_excerpt)}\n"
     return rows.finish(page, options.out, failures, len(table), folder)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="launch/bench schedules", description=__doc__)
-    parser.add_argument("--out", metavar="FILE", help="write the table to this file too")
     rows.add_number(parser, "--bits", 4, "bits of weights and activations")
     rows.add_number(parser, "--epochs", 5, "passes over the samples")
     rows.add_number(parser, "--limit", 40, "windows of the perplexity")
     rows.add_number(parser, "--hidden-layer-num", 30, "first so many blocks of the model")
-    rows.add_number(parser, "--jobs", 1, "rows that run at the same time, one core each")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3], metavar="S",
-                        help="seeds of the calibration windows (default 2 3)")
-    parser.add_argument("--folder", type=pathlib.Path, default=runs.FOLDER / "schedules",
-                        metavar="DIR", help="run directories and results (default %(default)s)")
+    rows.add_table_options(parser, runs.FOLDER / "schedules", seeds=[2, 3])
     options = parser.parse_args()
     runs.run_main("schedules", lambda: work(options))
 

@@ -10,22 +10,16 @@
 #include "src/base/check.h"
 #include "src/base/text.h"
 #include "src/models/layers.h"
+#include "src/models/learnables.h"
 
 namespace lrq::models {
 namespace {
 
 constexpr std::string_view kPrefix = "cluster.";
 constexpr std::string_view kLayout = ".layout";
-constexpr std::array kSites = {Site::kQkvIn, Site::kQuery, Site::kKey,   Site::kValue,
-                               Site::kOutIn, Site::kMlpIn, Site::kDownIn};
 
 std::string name_of(Site site, std::string_view what) {
   return concat(kPrefix, site_name(site), what);
-}
-
-at::Tensor find(const NamedTensors& tensors, const std::string& name) {
-  const auto found = tensors.find(name);
-  return found == tensors.end() ? at::Tensor() : found->second;
 }
 
 /// Orders and quantizes what passes a site.
@@ -34,7 +28,7 @@ class ClusteredSites {
   ClusteredSites(const BlockMethod& method, const EffectiveBlock& block)
       : method_(method), maps_(block.maps) {
     values_in_order_ = maps_.contains(Site::kValue);
-    for (const Site site : kSites) add_quantizer(site, block);
+    for (const Site site : kAllSites) add_quantizer(site, block);
   }
 
   at::Tensor operator()(Site site, const at::Tensor& x) const {
@@ -113,7 +107,7 @@ quant::ClusterLayout restored_layout(const at::Tensor& stored) {
 
 std::map<Site, SiteClusters> site_clusters(const NamedTensors& learnables) {
   std::map<Site, SiteClusters> clusters;
-  for (const Site site : kSites) {
+  for (const Site site : kAllSites) {
     const at::Tensor layout = find(learnables, layout_name(site));
     if (!layout.defined()) continue;
     clusters[site] = {.layout = restored_layout(layout),
@@ -166,11 +160,8 @@ quant::QuantizedWeight quantize_prepared(const PreparedWeight& prepared,
   if (prepared.layout.runs.empty()) {
     return quant::quantize_weight(prepared.weight, prepared.transform, method.weight);
   }
-  const at::Tensor scaled = quant::fake_quant_weight(
-      prepared.weight,
-      {.column_scale = prepared.transform.column_scale, .row_scale = prepared.transform.row_scale},
-      quant::Grid{});
-  return quant::quantize_weight_clusters(scaled, prepared.layout, cluster_weight_grid(method));
+  return quant::quantize_weight_clusters(quant::scale_weight(prepared.weight, prepared.transform),
+                                         prepared.layout, cluster_weight_grid(method));
 }
 
 at::Tensor dequantize_prepared(const quant::QuantizedWeight& quantized,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -22,6 +23,8 @@ using NamedTensors = std::map<std::string, at::Tensor>;
 
 /// Places in a block where an activation may be observed, transformed or quantized.
 enum class Site { kQkvIn, kQuery, kKey, kValue, kOutIn, kMlpIn, kDownIn };
+inline constexpr std::array kAllSites = {Site::kQkvIn, Site::kQuery, Site::kKey,   Site::kValue,
+                                         Site::kOutIn, Site::kMlpIn, Site::kDownIn};
 /// "qkv_in", "query", ... : the names in statistics files.
 [[nodiscard]] std::string_view site_name(Site site);
 
@@ -76,7 +79,7 @@ struct BlockSpec {
   std::string query_norm;
   std::string key_norm;
   double query_scale = 1.0;  ///< what queries are multiplied by before Site::kQuery sees them
-  bool rotary = true;  ///< channels j and j + D/2 of a head turn together: tied q.k scales
+  bool rotary = true;        ///< channels j and j + D/2 of a head turn together: tied q.k scales
   bool shift_starts_at_statistic = false;  ///< a learned shift; else it starts at zero
 };
 

@@ -15,11 +15,6 @@
 namespace lrq::models {
 namespace {
 
-at::Tensor find(const NamedTensors& tensors, const std::string& name) {
-  const auto found = tensors.find(name);
-  return found == tensors.end() ? at::Tensor() : found->second;
-}
-
 /// The scale of a pair, whichever form the learnables hold, or undefined.
 at::Tensor find_scale(const NamedTensors& learnables, const std::string& pair) {
   const at::Tensor logarithm = find(learnables, scale_name(pair, Parametrization::kLog));
@@ -84,7 +79,6 @@ class Folder {
     order_attention_output();
     if (method_.clusters.on) clusters_ = exact_clusters();
     for (const LinearSpec& linear : block.linears) {
-      add_bias_of_map(linear);
       add_clipping(linear, linears_.at(linear.name).transform);
     }
     if (method_.hadamard_qk) {
@@ -150,19 +144,7 @@ class Folder {
   }
 
   [[nodiscard]] at::Tensor scaled(const std::string& name) const {
-    const quant::WeightTransform& transform = linears_.at(name).transform;
-    return quant::fake_quant_weight(
-        weight(name), {.column_scale = transform.column_scale, .row_scale = transform.row_scale},
-        quant::Grid{});
-  }
-
-  void add_bias_of_map(const LinearSpec& spec) {
-    const auto map = maps_.find(spec.input);
-    if (map == maps_.end()) return;
-    const at::Tensor more = transform::bias_term(map->second, scaled(spec.name));
-    if (!more.defined()) return;
-    at::Tensor& bias = linears_.at(spec.name).bias;
-    bias = bias.defined() ? bias + more : more;
+    return quant::scale_weight(weight(name), linears_.at(name).transform);
   }
 
   [[nodiscard]] at::Tensor quantized_weight(const std::string& name,

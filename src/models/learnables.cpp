@@ -212,6 +212,11 @@ class Starter {
 
 }  // namespace
 
+at::Tensor find(const NamedTensors& tensors, const std::string& name) {
+  const auto found = tensors.find(name);
+  return found == tensors.end() ? at::Tensor() : found->second;
+}
+
 std::string scale_name(const std::string& pair, Parametrization parametrization) {
   return concat(pair, parametrization == Parametrization::kLog ? kLogScale : kScale);
 }
@@ -302,6 +307,14 @@ void truncate_scales(NamedTensors& learnables, const BlockMethod& method) {
       tensor.clamp_min_(std::log(transform::kSmallestScale));
     }
   }
+}
+
+NamedTensors truncated_scales(const NamedTensors& learnables, const BlockMethod& method) {
+  const at::NoGradGuard no_grad;
+  NamedTensors copies;
+  for (const auto& [name, tensor] : learnables) copies.emplace(name, tensor.detach().clone());
+  truncate_scales(copies, method);
+  return copies;
 }
 
 }  // namespace lrq::models

@@ -8,6 +8,9 @@
 
 namespace lrq::models {
 
+/// The tensor of that name, or an undefined one.
+[[nodiscard]] at::Tensor find(const NamedTensors& tensors, const std::string& name);
+
 /// Names of the learnables of a block, in one place.
 [[nodiscard]] std::string scale_name(const std::string& pair, Parametrization parametrization);
 [[nodiscard]] std::string shift_name(const std::string& pair);

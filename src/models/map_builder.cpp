@@ -137,8 +137,7 @@ NamedTensors build_site_maps(const Family& family, const NamedTensors& weights,
                              const MapKey& key) {
   const c10::NoGradGuard no_grad;
   check_map_sizes(family, method.map);
-  NamedTensors so_far = learnables;
-  truncate_scales(so_far, method);
+  NamedTensors so_far = truncated_scales(learnables, method);
   NamedTensors maps;
   for (std::size_t index = 0; index < kSites.size(); ++index) {
     const EffectiveBlock block = fold(family, weights, so_far, method, compute);

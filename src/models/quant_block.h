@@ -103,6 +103,9 @@ enum class RateGroup { kFixed, kSmoothing, kClipping, kRotation, kMap };
 /// and entries of reflections where the method says so, before every use.  Changes data only,
 /// outside the graph.
 void truncate_scales(NamedTensors& learnables, const BlockMethod& method);
+/// Copies of them so lifted, without gradient.
+[[nodiscard]] NamedTensors truncated_scales(const NamedTensors& learnables,
+                                            const BlockMethod& method);
 
 /// Fold the learnables into the block and fake-quantize its weights: the only folding routine,
 /// for learning (under autograd), freezing, evaluation and export alike.  Order: norm -> qkv,

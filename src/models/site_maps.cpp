@@ -1,7 +1,6 @@
 #include "src/models/site_maps.h"
 
 #include <algorithm>
-#include <array>
 
 #include <ATen/ATen.h>
 
@@ -14,13 +13,11 @@ namespace {
 
 constexpr std::string_view kPrefix = "map.";
 constexpr std::string_view kReflection = ".householder";
-constexpr std::array kMappedSites = {Site::kQkvIn, Site::kQuery, Site::kKey,   Site::kValue,
-                                     Site::kOutIn, Site::kMlpIn, Site::kDownIn};
 
 Site mapped_site(std::string_view name) {
-  const auto* const found = std::find_if(kMappedSites.begin(), kMappedSites.end(),
+  const auto* const found = std::find_if(kAllSites.begin(), kAllSites.end(),
                                          [&](Site site) { return site_name(site) == name; });
-  expect(found != kMappedSites.end(), concat("no site '", name, "' has a map"));
+  expect(found != kAllSites.end(), concat("no site '", name, "' has a map"));
   return *found;
 }
 
@@ -42,6 +39,8 @@ std::map<Site, transform::Chain> site_maps(const NamedTensors& learnables) {
     const std::string_view rest = std::string_view(name).substr(kPrefix.size());
     const transform::Kind* kind = transform::find_kind(rest.substr(rest.rfind('.') + 1));
     expect(kind != nullptr, concat("no kind of transform is called as in ", name));
+    // Others would also change a bias, or be undone by the norm's own scale: fold() has none.
+    expect(kind->orthogonal, concat("a block has orthogonal maps alone, not ", name));
     maps[mapped_site(rest.substr(0, rest.find('.')))].push_back({kind, parameter});
   }
   return maps;

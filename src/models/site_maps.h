@@ -18,7 +18,7 @@ namespace lrq::models {
 [[nodiscard]] bool is_reflection(const std::string& learnable);
 
 /// The chain of every site for which the learnables hold one, in the order of their places.
-/// Throws BugError for a kind that does not exist.
+/// Throws BugError for a kind that does not exist or is not orthogonal.
 [[nodiscard]] std::map<Site, transform::Chain> site_maps(const NamedTensors& learnables);
 
 /// The Hadamard matrix on every head: the largest power of two that divides D.

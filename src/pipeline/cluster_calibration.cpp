@@ -46,22 +46,14 @@ at::Tensor merged(const at::Tensor& x) { return x.dim() == 4 ? models::merge_hea
 
 class Calibration {
  public:
-  Calibration(const models::Family& family, const models::NamedTensors& weights,
-              models::NamedTensors learnables, const recipe::Recipe& recipe,
-              const RoundingInputs& inputs, at::ScalarType compute)
-      : family_(family),
-        weights_(weights),
-        recipe_(recipe),
-        inputs_(inputs),
-        compute_(compute),
-        method_(block_method(recipe)),
-        learnables_(std::move(learnables)) {
-    models::truncate_scales(learnables_, method_);
-  }
+  Calibration(const BlockSamples& block, const models::NamedTensors& learnables)
+      : block_(block),
+        method_(block_method(block.recipe)),
+        learnables_(models::truncated_scales(learnables, method_)) {}
 
   [[nodiscard]] models::NamedTensors state(const models::MapKey& key) {
-    models::NamedTensors state =
-        models::cluster_orders(family_, channel_ranges(), options_of(recipe_.clusters), key);
+    models::NamedTensors state = models::cluster_orders(block_.family, channel_ranges(),
+                                                        options_of(block_.recipe.clusters), key);
     learnables_.insert(state.begin(), state.end());
     state.merge(cluster_ranges());
     return state;
@@ -77,16 +69,8 @@ class Calibration {
 
   template <typename Observe>
   void pass(const models::BlockMethod& method, const Observe& observe) const {
-    const models::EffectiveBlock block =
-        models::fold(family_, weights_, learnables_, method, compute_);
-    const models::SiteFunction sites = models::quantizing_sites(family_, method, block);
-    for (std::int64_t sample = 0; sample < inputs_.samples; ++sample) {
-      (void)family_.forward(block, inputs_.read(sample), [&](Site site, const at::Tensor& x) {
-        at::Tensor passing = sites(site, x);
-        observe(site, merged(passing));
-        return passing;
-      });
-    }
+    pass_samples(block_, learnables_, method,
+                 [&](std::int64_t, Site site, const at::Tensor& x) { observe(site, merged(x)); });
   }
 
   /// Pass A.
@@ -103,7 +87,7 @@ class Calibration {
   /// Pass C.
   [[nodiscard]] models::NamedTensors cluster_ranges() const {
     std::map<Site, quant::ClusterObserver> observers;
-    const quant::RangeRule rule = recipe_.clusters.range == recipe::ClusterRangeRule::kEma
+    const quant::RangeRule rule = block_.recipe.clusters.range == recipe::ClusterRangeRule::kEma
                                       ? quant::RangeRule::kEma
                                       : quant::RangeRule::kMinMax;
     for (auto& [site, found] : models::site_clusters(learnables_)) {
@@ -123,11 +107,7 @@ class Calibration {
     return ranges;
   }
 
-  const models::Family& family_;  // borrowed for one call, as all references here
-  const models::NamedTensors& weights_;
-  const recipe::Recipe& recipe_;
-  const RoundingInputs& inputs_;
-  at::ScalarType compute_;
+  const BlockSamples& block_;  // borrowed for one call
   models::BlockMethod method_;
   models::NamedTensors learnables_;
 };
@@ -138,13 +118,11 @@ bool has_clusters(const recipe::Recipe& recipe) {
   return recipe.clusters.kind != recipe::ClusterKind::kOff;
 }
 
-models::NamedTensors calibrated_clusters(const models::Family& family,
-                                         const models::NamedTensors& weights,
+models::NamedTensors calibrated_clusters(const BlockSamples& block,
                                          const models::NamedTensors& learnables,
-                                         const recipe::Recipe& recipe, const RoundingInputs& inputs,
-                                         at::ScalarType compute, const models::MapKey& key) {
+                                         const models::MapKey& key) {
   const c10::NoGradGuard no_grad;
-  return Calibration(family, weights, learnables, recipe, inputs, compute).state(key);
+  return Calibration(block, learnables).state(key);
 }
 
 }  // namespace lrq::pipeline

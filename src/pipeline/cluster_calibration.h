@@ -2,7 +2,7 @@
 
 #include "src/models/quant_block.h"
 #include "src/models/site_maps.h"
-#include "src/pipeline/gptq_rounding.h"
+#include "src/pipeline/block_samples.h"
 #include "src/recipe/recipe.h"
 
 namespace lrq::pipeline {
@@ -18,10 +18,9 @@ namespace lrq::pipeline {
 /// nothing else.
 /// Returns maps, layouts and ranges by name (models/cluster_orders.h, models/clusters.h).
 /// Throws NumericError (statistics that are not finite).
-[[nodiscard]] models::NamedTensors calibrated_clusters(
-    const models::Family& family, const models::NamedTensors& weights,
-    const models::NamedTensors& learnables, const recipe::Recipe& recipe,
-    const RoundingInputs& inputs, at::ScalarType compute, const models::MapKey& key);
+[[nodiscard]] models::NamedTensors calibrated_clusters(const BlockSamples& block,
+                                                       const models::NamedTensors& learnables,
+                                                       const models::MapKey& key);
 
 /// Whether a recipe has clusters.
 [[nodiscard]] bool has_clusters(const recipe::Recipe& recipe);

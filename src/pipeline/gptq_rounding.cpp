@@ -20,24 +20,16 @@ namespace {
 
 class Rounder {
  public:
-  Rounder(const models::Family& family, const models::NamedTensors& weights,
-          models::NamedTensors learnables, const recipe::Recipe& recipe,
-          const RoundingInputs& inputs, at::ScalarType compute)
-      : family_(family),
-        weights_(weights),
-        recipe_(recipe),
-        inputs_(inputs),
-        compute_(compute),
-        method_(block_method(recipe)),
-        learnables_(std::move(learnables)) {
-    models::truncate_scales(learnables_, method_);
-    prepared_ = models::prepared_weights(family, weights, learnables_, method_);
-  }
+  Rounder(const BlockSamples& block, const models::NamedTensors& learnables)
+      : block_(block),
+        method_(block_method(block.recipe)),
+        learnables_(models::truncated_scales(learnables, method_)),
+        prepared_(models::prepared_weights(block.family, block.weights, learnables_, method_)) {}
 
   [[nodiscard]] models::NamedTensors codes() {
     for (const std::set<models::Site>& sites : passes()) {
       const auto hessians = hessians_at(sites);
-      for (const models::LinearSpec& linear : family_.block().linears) {
+      for (const models::LinearSpec& linear : block_.family.block().linears) {
         if (sites.contains(linear.input)) round(linear, hessians.at(linear.input).value());
       }
     }
@@ -48,8 +40,9 @@ class Rounder {
   /// The sites whose Hessians one pass over the samples sums.
   [[nodiscard]] std::vector<std::set<models::Site>> passes() const {
     std::vector<std::set<models::Site>> passes;
-    for (const models::LinearSpec& linear : family_.block().linears) {
-      if (passes.empty() || (recipe_.gptq.sequential && !passes.back().contains(linear.input))) {
+    for (const models::LinearSpec& linear : block_.family.block().linears) {
+      if (passes.empty() ||
+          (block_.recipe.gptq.sequential && !passes.back().contains(linear.input))) {
         passes.emplace_back();
       }
       passes.back().insert(linear.input);
@@ -60,28 +53,20 @@ class Rounder {
   [[nodiscard]] std::map<models::Site, quant::HessianSum> hessians_at(
       const std::set<models::Site>& wanted) const {
     models::BlockMethod running = method_;
-    if (!recipe_.gptq.sequential) running.weight.bits = 16;
-    if (recipe_.gptq.inputs == recipe::GptqInputs::kPlain) {
+    if (!block_.recipe.gptq.sequential) running.weight.bits = 16;
+    if (block_.recipe.gptq.inputs == recipe::GptqInputs::kPlain) {
       running.activation.bits = running.query.bits = running.key_value.bits = 16;
     }
     models::NamedTensors learnables = learnables_;
-    if (recipe_.gptq.sequential) learnables.insert(codes_.begin(), codes_.end());
-    const models::EffectiveBlock block =
-        models::fold(family_, weights_, learnables, running, compute_);
-    const models::SiteFunction sites = models::quantizing_sites(family_, running, block);
+    if (block_.recipe.gptq.sequential) learnables.insert(codes_.begin(), codes_.end());
     std::map<models::Site, quant::HessianSum> hessians;
-    for (std::int64_t sample = 0; sample < inputs_.samples; ++sample) {
-      const auto observe = [&](models::Site site, const at::Tensor& x) {
-        const at::Tensor entering = sites(site, x);
-        if (wanted.contains(site)) {
-          const auto sum =
-              hessians.try_emplace(site, entering.size(-1), inputs_.samples, entering.device());
-          sum.first->second.add(sample, entering);
-        }
-        return entering;
-      };
-      (void)family_.forward(block, inputs_.read(sample), observe);
-    }
+    pass_samples(block_, learnables, running,
+                 [&](std::int64_t sample, models::Site site, const at::Tensor& entering) {
+                   if (!wanted.contains(site)) return;
+                   const auto sum = hessians.try_emplace(site, entering.size(-1), block_.samples,
+                                                         entering.device());
+                   sum.first->second.add(sample, entering);
+                 });
     return hessians;
   }
 
@@ -91,24 +76,18 @@ class Rounder {
     const at::Tensor column_group = prepared.layout.runs.empty()
                                         ? at::Tensor()
                                         : prepared.layout.column_group(hessian.device());
-    const at::Tensor scaled =
-        quant::fake_quant_weight(prepared.weight,
-                                 {.column_scale = prepared.transform.column_scale,
-                                  .row_scale = prepared.transform.row_scale},
-                                 quant::Grid{});
-    const quant::GptqResult rounded = quant::gptq(
-        scaled, hessian, method_.weight, nearest.step, nearest.zero,
-        {.damping = recipe_.gptq.damping, .act_order = recipe_.gptq.act_order, .name = linear.name},
-        column_group);
+    const quant::GptqResult rounded =
+        quant::gptq(quant::scale_weight(prepared.weight, prepared.transform), hessian,
+                    method_.weight, nearest.step, nearest.zero,
+                    {.damping = block_.recipe.gptq.damping,
+                     .act_order = block_.recipe.gptq.act_order,
+                     .name = linear.name},
+                    column_group);
     codes_.emplace(models::codes_name(linear.name),
                    rounded.codes.to(method_.weight.bits <= 8 ? at::kByte : at::kInt));
   }
 
-  const models::Family& family_;  // borrowed for one gptq_codes() call, as all references here
-  const models::NamedTensors& weights_;
-  const recipe::Recipe& recipe_;
-  const RoundingInputs& inputs_;
-  at::ScalarType compute_;
+  const BlockSamples& block_;  // borrowed for one gptq_codes() call
   models::BlockMethod method_;
   models::NamedTensors learnables_;
   std::map<std::string, models::PreparedWeight> prepared_;
@@ -121,12 +100,9 @@ bool rounds_by_gptq(const recipe::Recipe& recipe) {
   return recipe.weights.rounding == recipe::Rounding::kGptq && recipe.weights.bits < 16;
 }
 
-models::NamedTensors gptq_codes(const models::Family& family, const models::NamedTensors& weights,
-                                const models::NamedTensors& learnables,
-                                const recipe::Recipe& recipe, const RoundingInputs& inputs,
-                                at::ScalarType compute) {
+models::NamedTensors gptq_codes(const BlockSamples& block, const models::NamedTensors& learnables) {
   const c10::NoGradGuard no_grad;
-  return Rounder(family, weights, learnables, recipe, inputs, compute).codes();
+  return Rounder(block, learnables).codes();
 }
 
 }  // namespace lrq::pipeline

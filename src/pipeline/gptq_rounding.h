@@ -1,17 +1,9 @@
 #pragma once
 
-#include <functional>
-
-#include "src/models/quant_block.h"
+#include "src/pipeline/block_samples.h"
 #include "src/recipe/recipe.h"
 
 namespace lrq::pipeline {
-
-/// The samples that a block's Hessians are summed over.
-struct RoundingInputs {
-  std::int64_t samples = 0;
-  std::function<at::Tensor(std::int64_t sample)> read;  ///< [1, T, C]
-};
 
 /// Round the weights of a finished block by GPTQ instead of to the nearest level: the grid is that
 /// of its learnables, the Hessian of a linear that of its inputs in the site's basis
@@ -20,11 +12,8 @@ struct RoundingInputs {
 /// learnables: finished.  Returns "<linear>.codes" [O, I], uint8 (int32 above 8 bits), for fold().
 /// Source: GPTQ; docs/methods.md, "GPTQ rounding".  Throws NumericError (a Hessian that is not
 /// finite).  Samples one at a time in order: the bits depend on nothing else.
-[[nodiscard]] models::NamedTensors gptq_codes(const models::Family& family,
-                                              const models::NamedTensors& weights,
-                                              const models::NamedTensors& learnables,
-                                              const recipe::Recipe& recipe,
-                                              const RoundingInputs& inputs, at::ScalarType compute);
+[[nodiscard]] models::NamedTensors gptq_codes(const BlockSamples& block,
+                                              const models::NamedTensors& learnables);
 
 /// Whether a recipe rounds so.
 [[nodiscard]] bool rounds_by_gptq(const recipe::Recipe& recipe);

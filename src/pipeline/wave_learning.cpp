@@ -160,17 +160,18 @@ class LearningStage {
         independent() ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value}}
                       : wave_input(index.value),
         context_.samples);
-    const RoundingInputs inputs{.samples = context_.samples,
-                                .read = [&](std::int64_t sample) { return reader->read(sample); }};
-    const auto& family = context_.model.family();
     const models::NamedTensors weights = context_.model.block(index);
+    const BlockSamples block{.family = context_.model.family(),
+                             .weights = weights,
+                             .recipe = recipe,
+                             .samples = context_.samples,
+                             .read = [&](std::int64_t sample) { return reader->read(sample); },
+                             .compute = context_.compute};
     if (has_clusters(recipe)) {
-      learned.merge(calibrated_clusters(family, weights, learned, recipe, inputs, context_.compute,
-                                        {.seed = context_.seed, .block = index.value}));
+      learned.merge(
+          calibrated_clusters(block, learned, {.seed = context_.seed, .block = index.value}));
     }
-    if (rounds_by_gptq(recipe)) {
-      learned.merge(gptq_codes(family, weights, learned, recipe, inputs, context_.compute));
-    }
+    if (rounds_by_gptq(recipe)) learned.merge(gptq_codes(block, learned));
   }
 
   [[nodiscard]] std::vector<at::Tensor> read(const io::BoundaryReader& reader,

@@ -126,13 +126,17 @@ void check_rows(const Tensor& x, const Grid& grid) {
 
 }  // namespace
 
+Tensor scale_weight(const Tensor& weight, const WeightTransform& transform) {
+  const Tensor product = scaled(weight, transform);
+  return product.is_same(weight) ? weight.clone() : product;
+}
+
 Tensor fake_quant_weight_reference(const Tensor& weight, const WeightTransform& transform,
                                    const Grid& grid) {
   check(weight, transform, grid);
-  const Tensor product = scaled(weight, transform);
-  if (grid.identity()) return product.is_same(weight) ? weight.clone() : product;
-  return rows_of(round_ranges(ranges_of(product, grid), transform, grid), weight.size(0),
-                 weight.size(1));
+  if (grid.identity()) return scale_weight(weight, transform);
+  return rows_of(round_ranges(ranges_of(scaled(weight, transform), grid), transform, grid),
+                 weight.size(0), weight.size(1));
 }
 
 Tensor fake_quant_rows_reference(const Tensor& x, const Grid& grid, const RowClip& clip) {

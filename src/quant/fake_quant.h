@@ -14,6 +14,9 @@ struct WeightTransform {
   at::Tensor clip_lower = {};  ///< [O * G, 1], factor on each range's minimum
 };
 
+/// Scale a weight: (W * column_scale) * row_scale, newly allocated.  Carries gradient.
+[[nodiscard]] at::Tensor scale_weight(const at::Tensor& weight, const WeightTransform& transform);
+
 /// Scale a weight and fake-quantize it: W' = (W * column_scale) * row_scale; per group the range
 /// [clip_lower * min W', clip_upper * max W'] (the bounds widened to 0 first where the grid says
 /// so); code = clamp(round(W' / step) + zero, 0, 2^b - 1);  result = (code - zero) * step.

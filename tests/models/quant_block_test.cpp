@@ -212,6 +212,10 @@ TEST(LearnablesTest, SmallScalesAreLiftedInBothForms) {
       {"qkv_smooth_scale", at::tensor({0.005F, -0.005F, 0.0F, 0.5F}).set_requires_grad(true)},
       {"fc1_smooth_log_scale", at::tensor({-9.0F, 0.5F}).set_requires_grad(true)},
       {"fc1_smooth_shift", at::tensor({0.001F})}};
+  const NamedTensors lifted = truncated_scales(learnables, {});
+  EXPECT_FLOAT_EQ(lifted.at("qkv_smooth_scale")[0].item<float>(), 0.01F);
+  EXPECT_FALSE(lifted.at("qkv_smooth_scale").requires_grad());
+  EXPECT_FLOAT_EQ(learnables.at("qkv_smooth_scale")[0].item<float>(), 0.005F) << "not a copy";
   truncate_scales(learnables, {});
   EXPECT_TRUE(
       at::allclose(learnables.at("qkv_smooth_scale"), at::tensor({0.01F, -0.01F, 0.01F, 0.5F})));

@@ -79,6 +79,7 @@ TEST(SiteMapsTest, EachSiteHasItsChainByName) {
   ASSERT_EQ(chains.at(Site::kOutIn).size(), 4U);
   EXPECT_EQ(chains.at(Site::kOutIn)[1].kind->name, "permutation");
   EXPECT_THROW((void)site_maps({{"map.qkv_in.00.twist", at::ones({1})}}), BugError);
+  EXPECT_THROW((void)site_maps({{"map.qkv_in.00.shift", at::ones({16})}}), BugError);
 }
 
 TEST(SiteMapsTest, AreBuiltFromWhatPassesTheSiteWithTheKeysOfSiteAndStage) {

@@ -10,6 +10,7 @@
 #include "src/models/clusters.h"
 #include "src/models/layers.h"
 #include "src/pipeline/block_method.h"
+#include "src/pipeline/gptq_rounding.h"
 #include "tests/models/small_block.h"
 
 namespace lrq::pipeline {
@@ -40,13 +41,15 @@ struct Scene {
     for (int i = 0; i < 4; ++i) samples.push_back(block.normal({1, 6, 16}).to(at::kFloat));
   }
 
-  [[nodiscard]] RoundingInputs inputs() const {
-    return {.samples = static_cast<std::int64_t>(samples.size()),
+  [[nodiscard]] BlockSamples with(const recipe::Recipe& recipe) const {
+    return {.family = *block.family,
+            .weights = block.weights,
+            .recipe = recipe,
+            .samples = static_cast<std::int64_t>(samples.size()),
             .read = [this](std::int64_t i) { return samples[static_cast<std::size_t>(i)]; }};
   }
   [[nodiscard]] NamedTensors state(const recipe::Recipe& recipe) const {
-    return calibrated_clusters(*block.family, block.weights, {}, recipe, inputs(), at::kFloat,
-                               {.seed = 2, .block = 1});
+    return calibrated_clusters(with(recipe), {}, {.seed = 2, .block = 1});
   }
   /// What passes a site of the original block, heads merged, in the order of the state.
   [[nodiscard]] std::vector<at::Tensor> ordered(const NamedTensors& state, Site wanted,
@@ -164,8 +167,7 @@ TEST(ClusterCalibrationTest, GptqRoundsOnTheRangesOfRowsAndClusters) {
   recipe.gptq = {.inputs = recipe::GptqInputs::kPlain, .sequential = false};
   NamedTensors state = scene.state(recipe);
   const at::Tensor nearest = scene.output(state, recipe);
-  state.merge(gptq_codes(*scene.block.family, scene.block.weights, state, recipe, scene.inputs(),
-                         at::kFloat));
+  state.merge(gptq_codes(scene.with(recipe), state));
   const at::Tensor codes = state.at("self_attn.o_proj.codes");
   EXPECT_LE(codes.max().item<int>(), 7);
   // Every weight stays on the steps of its row and cluster.

@@ -33,10 +33,12 @@ struct Scene {
   }
   [[nodiscard]] NamedTensors codes() {
     return gptq_codes(
-        *block.family, block.weights, {}, recipe,
-        {.samples = static_cast<std::int64_t>(inputs.size()),
+        {.family = *block.family,
+         .weights = block.weights,
+         .recipe = recipe,
+         .samples = static_cast<std::int64_t>(inputs.size()),
          .read = [this](std::int64_t i) { return inputs.at(static_cast<std::size_t>(i)); }},
-        at::kFloat);
+        {});
   }
   /// Mean squared error of the block's outputs over all inputs.
   [[nodiscard]] double error(const NamedTensors& learnables) {
