@@ -30,7 +30,7 @@ class ConfigFields {
   [[nodiscard]] bool flag_or(const std::string& name, bool otherwise) const;
   [[nodiscard]] std::string text_or(const std::string& name, const std::string& otherwise) const;
 
-  /// Refuse a flag that changes what the model computes in a way that is not implemented.
+  /// Refuse a flag that changes what the model computes, unless it has the supported value.
   void only_flag(const std::string& name, bool supported) const;
   /// Refuse every text but one: what the field says unless it is there, and what is supported.
   void only_text(const std::string& name, const std::string& supported) const;

@@ -45,7 +45,7 @@ struct ModelConfig {
 /// Read the text of a config.json.  where: the path, for messages.
 /// Throws DataError: not JSON, a field missing or of the wrong type, sizes that do not fit together
 /// (heads not divisible, odd head size, ...), an unknown architecture or rope scaling, whatever
-/// else changes what the model computes and is not implemented - each with the value found and the
+/// else changes what the model computes and no family here does - each with the value found and the
 /// values supported.
 [[nodiscard]] ModelConfig parse_model_config(std::string_view json, const std::string& where);
 
