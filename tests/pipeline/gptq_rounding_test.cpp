@@ -79,8 +79,9 @@ TEST(GptqRoundingTest, GivesEveryLinearCodesOfItsGrid) {
   }
 }
 
-// With inputs whose channels are independent and alike there is nothing to make good.
-TEST(GptqRoundingTest, IsPlainRoundingWhereAChannelSaysNothingOfAnother) {
+// With inputs whose channels are independent and alike there is little to make good: normed random
+// vectors are nearly so.
+TEST(GptqRoundingTest, MostlyRoundsToTheNearestWhereAChannelSaysLittleOfAnother) {
   const c10::NoGradGuard no_grad;
   Scene scene(rounding_recipe());
   const NamedTensors codes = scene.codes();
@@ -88,7 +89,6 @@ TEST(GptqRoundingTest, IsPlainRoundingWhereAChannelSaysNothingOfAnother) {
       models::prepared_weights(*scene.block.family, scene.block.weights, {}, scene.method);
   const auto& weight = prepared.at("self_attn.q_proj");
   const auto nearest = quant::quantize_weight(weight.weight, weight.transform, scene.method.weight);
-  // Inputs are normed random vectors: mostly so.
   const double equal =
       codes.at("self_attn.q_proj.codes").eq(nearest.codes).to(at::kDouble).mean().item<double>();
   EXPECT_GT(equal, 0.8);
