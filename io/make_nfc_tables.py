@@ -27,19 +27,19 @@ def class_ranges():
 
 
 def table(kind, name, rows):
-    print(f"constexpr {kind} {name}[] = {{")
+    print(f"constexpr std::array<{kind}, {len(rows)}> {name} = {{{{")
     line = "   "
     for row in rows:
         if len(line) + len(row) + 2 > 100:
             print(line)
             line = "   "
         line += f" {row},"
-    print(line + "\n};\n")
+    print(line + "\n}};\n")
 
 
 print(f"// Made by io/make_nfc_tables.py from Unicode {unicodedata.unidata_version}; not to be edited.")
-print('#include "io/nfc_tables.h"\n\nnamespace lrq::io {\nnamespace {\n\n// clang-format off')
-table("NfcPair", "kPairs", pairs())
+print('#include "io/nfc_tables.h"\n\n#include <array>\n\nnamespace lrq::io {\nnamespace {\n\n// clang-format off')
+table("NfcPair", "kPairs", list(pairs()))
 table("NfcClassRange", "kClassRanges", class_ranges())
 print("// clang-format on\n}  // namespace\n")
 print("std::span<const NfcPair> nfc_pairs() { return kPairs; }")

@@ -8,7 +8,9 @@
 #include "io/file_system.h"
 #include "launch/commands.h"
 #include "launch/published_flags.h"
+#include "src/base/error.h"
 #include "src/base/log.h"
+#include "src/base/stop_request.h"
 #include "src/base/text.h"
 #include "src/pipeline/calibration.h"
 #include "src/pipeline/model_source.h"
@@ -19,9 +21,22 @@ namespace {
 struct CalibrateOptions {
   std::string model;
   int hidden_layer_num = 0;
+  double stop_timeout_s = 20.0;
   RecipeOptions recipe;
   pipeline::CalibrationRequest request;
+  std::unique_ptr<StopRequest> stop;  ///< from the moment that the command line is understood
 };
+
+void tell_too_late(double seconds, const std::string& run) {
+  const ErrorText text{
+      .what = concat("asked to stop, and no new cut was made within ", seconds, " s"),
+      .where = run,
+      .fix =
+          "run again with --resume, which goes on at the cut before; --stop-timeout gives it "
+          "longer"};
+  std::fputs(format_error(text, concat("lrq-dist: rank ", launcher_rank())).c_str(), stderr);
+  std::fflush(stderr);
+}
 
 void print_result(Session& session, const pipeline::CalibrationRequest& request,
                   const pipeline::CalibrationResult& result) {
@@ -34,9 +49,14 @@ void print_result(Session& session, const pipeline::CalibrationRequest& request,
               request.run.c_str(), static_cast<long long>(result.block_steps),
               format_seconds(result.seconds).c_str(), format_bytes(peak).c_str(),
               format_seconds(waited).c_str());
-  std::printf("next: lrq-dist eval --run %s --ppl FILE\n", request.run.c_str());
+  if (result.stopped) {
+    std::printf("stopped on request: run again with --resume\n");
+  } else {
+    std::printf("next: lrq-dist eval --run %s --ppl FILE\n", request.run.c_str());
+  }
   session.write_json(nlohmann::ordered_json{{"run", request.run.string()},
                                             {"recipe", request.recipe.name},
+                                            {"stopped", result.stopped},
                                             {"ranks", session.transport().size()},
                                             {"seconds", result.seconds},
                                             {"learning_seconds", result.learning_seconds},
@@ -52,10 +72,12 @@ void run_calibrate(Session& session, const CalibrateOptions& options) {
   request.compute = options.recipe.float32_products ? at::kFloat : session.dtype(at::kFloat);
   request.machine = session.machine();
   request.about["version"] = version_text();
+  request.stop_asked = [&options] { return options.stop->asked(); };
   const pipeline::ModelSource model(options.model, options.hidden_layer_num);
   const auto files = io::make_posix_file_system();
   const auto result = pipeline::calibrate(session.transport(), *files, model, request);
   print_result(session, request, result);
+  if (result.stopped) session.end_with(kExitStopped);
 }
 
 }  // namespace
@@ -80,6 +102,11 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
       ->add_option("--cut-every", request.cut_every,
                    "steps between resume points (default: one epoch); never changes bits")
       ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--stop-timeout", options->stop_timeout_s,
+                   "seconds that SIGUSR1 or SIGTERM leave for a last cut; then it ends without")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command->add_flag("--resume", request.resume, "go on where an interrupted run stopped");
   command->add_flag("--other-machine", request.other_machine,
                     "resume on a machine whose bits may differ");
@@ -90,6 +117,12 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
   add_recipe_options(*command, options->recipe);
   add_published_flags(*command, options->recipe);
   command->callback([options, &chosen] {
+    options->stop = std::make_unique<StopRequest>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(
+            std::chrono::duration<double>(options->stop_timeout_s)),
+        [options = options.get()] {
+          tell_too_late(options->stop_timeout_s, options->request.run.string());
+        });
     chosen.collective = [options](Session& session) { run_calibrate(session, *options); };
   });
 }

@@ -112,7 +112,7 @@ int run_guarded(const GlobalOptions& options, const std::function<void(Session&)
     mpi = std::make_unique<dist::MpiSession>();
     Session session(options, *mpi);
     work(session);
-    return 0;
+    return session.exit_code();
   } catch (...) {
     const int rank = mpi ? mpi->rank().value : launcher_rank();
     const bool alone = mpi && mpi->size() == 1;

@@ -30,10 +30,14 @@ class Session {
   [[nodiscard]] std::map<std::string, std::string> machine() const;
   /// Write the result of a command where --json says; rank 0 only.
   void write_json(const std::string& text) const;
+  /// What the process is to exit with where the command throws nothing; 0 unless it is said here.
+  void end_with(int exit_code) { exit_code_ = exit_code; }
+  [[nodiscard]] int exit_code() const { return exit_code_; }
 
  private:
   GlobalOptions options_;
   std::unique_ptr<dist::Transport> transport_;
+  int exit_code_ = 0;
 };
 
 /// Run `work` and turn what it throws into the exit code: the message is printed once with its

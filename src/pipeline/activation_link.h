@@ -20,6 +20,9 @@ struct MessageShape {
   at::Device device = at::kCPU;
   /// T of each message in turn, where they differ; else empty.
   std::vector<std::int64_t> lengths = {};
+  /// A word behind each message says how many messages there will be in all: a sender that stops
+  /// early says so one message before its last.  samples = 0: there is nothing but the word.
+  bool counted = false;
 };
 
 /// Receive micro-batches from the stage before, one message ahead of the one in use.
@@ -29,6 +32,8 @@ class InboundLink {
   InboundLink(dist::Transport& transport, Rank from, MessageShape shape, std::int64_t messages);
   /// B tensors [1, T, C], contiguous and newly allocated.
   [[nodiscard]] std::vector<at::Tensor> take();
+  /// How many messages there will be in all, as far as is known; changes at most once, in take().
+  [[nodiscard]] std::int64_t messages() const { return messages_; }
 
  private:
   void post();
@@ -41,6 +46,8 @@ class InboundLink {
   struct Posted {
     at::Tensor buffer;
     std::unique_ptr<dist::Pending> pending;
+    at::Tensor count;  // where messages are counted
+    std::unique_ptr<dist::Pending> pending_count;
   };
   std::deque<Posted> posted_;
 };
@@ -49,7 +56,8 @@ class InboundLink {
 class OutboundLink {
  public:
   OutboundLink(dist::Transport& transport, Rank to, MessageShape shape);
-  void give(const std::vector<at::Tensor>& outputs);
+  /// messages: how many there will be in all; sent along where messages are counted.
+  void give(const std::vector<at::Tensor>& outputs, std::int64_t messages = 0);
   /// Wait until everything has been taken over.
   void flush();
 
@@ -57,7 +65,13 @@ class OutboundLink {
   dist::Transport& transport_;  // Owns: borrowed from the run
   Rank to_;
   MessageShape shape_;
-  std::deque<std::unique_ptr<dist::Pending>> in_flight_;
+  struct Given {
+    std::unique_ptr<dist::Pending> pending;
+    std::unique_ptr<dist::Pending> pending_count;
+  };
+  void wait_for_oldest();
+
+  std::deque<Given> in_flight_;
 };
 
 }  // namespace lrq::pipeline

@@ -80,23 +80,37 @@ class Calibration {
     const Stopwatch watch;
     CalibrationResult result;
     const ResumePoint point = set_up();
-    if (!point.nothing_left) {
-      if (point.redo_chain) {
-        run_full_precision_chain(context_, tokens_);
-        if (first_rank()) activations_.write_master(request_.samples);
-      }
-      if (point.redo_maps) build_maps_from_mean(context_);
-      const Stopwatch learning;
-      result.block_steps = run_waves(point);
-      result.learning_seconds = learning.seconds();
-    }
-    log_.finish();
+    if (!point.nothing_left) result.stopped = run_phases(point, result);
+    if (!result.stopped) log_.finish();
     result.seconds = watch.seconds();
     gather_usage(result);
     return result;
   }
 
  private:
+  /// True if it was stopped on the way.
+  bool run_phases(const ResumePoint& point, CalibrationResult& result) {
+    if (point.redo_chain) {
+      run_full_precision_chain(context_, tokens_);
+      if (first_rank()) activations_.write_master(request_.samples);
+      if (stops_here()) return true;
+    }
+    if (point.redo_maps) {
+      build_maps_from_mean(context_);
+      if (stops_here()) return true;
+    }
+    const Stopwatch learning;
+    const bool stopped = run_waves(point, result);
+    result.learning_seconds = learning.seconds();
+    return stopped;
+  }
+
+  /// What rank 0 has been asked, on every rank.
+  bool stops_here() {
+    const std::string stop = first_rank() && request_.stop_asked() ? "stop" : "go on";
+    return dist::broadcast_text(transport_, stop, Rank{0}, "stop or go on") == "stop";
+  }
+
   [[nodiscard]] bool first_rank() const { return transport_.rank().value == 0; }
   [[nodiscard]] std::int64_t steps_per_block() const {
     return learns(request_.recipe) ? request_.recipe.train.epochs * context_.micro_batches() : 0;
@@ -224,7 +238,8 @@ class Calibration {
                      transport_.size(), " would occupy all ranks\""));
   }
 
-  std::int64_t run_waves(const ResumePoint& point) {
+  /// True if it was stopped on the way.
+  bool run_waves(const ResumePoint& point, CalibrationResult& result) {
     const int waves = static_cast<int>(waves_.size());
     const std::int64_t steps = steps_per_block();
     std::int64_t to_do = 0;
@@ -234,18 +249,24 @@ class Calibration {
     log_.start(to_do, request_.recipe.train.batch_size * request_.tokens);
     for (int wave = point.freeze_from; wave < waves; ++wave) {
       if (wave >= point.learn_wave) {
-        learn_wave(context_, {.wave = wave,
-                              .blocks = range(wave),
-                              .first_step = wave == point.learn_wave ? point.first_step : 0,
-                              .steps = steps,
-                              .cut_every = request_.cut_every > 0 ? request_.cut_every
-                                                                  : context_.micro_batches(),
-                              .name_cut = [this](const io::SnapshotKey& key) { name_cut(key); }});
+        const std::int64_t first_step = wave == point.learn_wave ? point.first_step : 0;
+        const std::int64_t reached = learn_wave(
+            context_,
+            {.wave = wave,
+             .blocks = range(wave),
+             .first_step = first_step,
+             .steps = steps,
+             .cut_every = request_.cut_every > 0 ? request_.cut_every : context_.micro_batches(),
+             .name_cut = [this](const io::SnapshotKey& key) { name_cut(key); },
+             .stop_asked = request_.stop_asked});
+        result.block_steps += range(wave).size() * (reached - first_step);
+        if (stops_here()) return true;
       }
       freeze_wave(context_, wave, range(wave), wave + 1 < waves);
       if (first_rank()) leave_wave(wave, point);
+      if (wave + 1 < waves && stops_here()) return true;
     }
-    return to_do;
+    return false;
   }
 
   /// Every rank's snapshot is durable: from now on it is the one a resume uses, and the one before

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -27,6 +28,8 @@ struct CalibrationRequest {
   std::uint64_t seed = 2;
   std::int64_t cut_every = 0;  ///< steps; 0 = one epoch
   bool resume = false;
+  /// Rank 0: whether the run is to stop; once true it stays true.
+  std::function<bool()> stop_asked = [] { return false; };
   bool other_machine = false;
   at::ScalarType compute = at::kFloat;
   std::map<std::string, std::string> machine;  ///< threads, instruction_set, torch
@@ -34,6 +37,7 @@ struct CalibrationRequest {
 };
 
 struct CalibrationResult {
+  bool stopped = false;  ///< asked to; a resume goes on where this call stopped
   double seconds = 0.0;
   double learning_seconds = 0.0;                 ///< in waves: learning and freezing
   std::int64_t block_steps = 0;                  ///< done by this call, all ranks together
@@ -42,6 +46,7 @@ struct CalibrationResult {
 };
 
 /// Quantize a model: the main job, from the calibration text to every block's file.  Collective.
+/// Asked to stop, it returns after a cut (in a wave) or at the end of the phase it is in.
 /// Throws UsageError (options that do not fit, a run directory in use, a resume that differs),
 /// DataError, TransportError, NumericError.
 CalibrationResult calibrate(dist::Transport& transport, io::FileSystem& files,

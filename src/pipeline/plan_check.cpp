@@ -112,7 +112,11 @@ class Player {
   }
 
   bool send(Channel& channel, std::size_t rank, const Action& action) {
-    if (last_work_[rank] != action.index) {
+    if (plan_.word_only) {
+      if (plan_.previous[rank] >= 0 && last_taken_[rank] != action.index) {
+        fault(concat("rank ", rank, " passes on ", action.index, " before it has come"));
+      }
+    } else if (last_work_[rank] != action.index) {
       fault(concat("rank ", rank, " sends ", action.index, " before it is made"));
     }
     const std::size_t out = channel.sent.size();

@@ -54,8 +54,10 @@ bool reports_after(const LearnShape& shape, std::int64_t step) {
 }
 
 bool cuts_after(const LearnShape& shape, std::int64_t step) {
-  // After the last step the block files follow at once, so a cut there would be for nothing.
-  return shape.cut_every > 0 && (step + 1) % shape.cut_every == 0 && step + 1 < shape.steps;
+  // After the last step the block files follow at once, so a cut there would be for nothing, unless
+  // the wave is left there.
+  if (step + 1 == shape.steps) return shape.cut_at_end;
+  return shape.cut_every > 0 && (step + 1) % shape.cut_every == 0;
 }
 
 SampleRange samples_of_replica(const ForwardShape& shape, int replica) {

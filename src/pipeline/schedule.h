@@ -32,6 +32,9 @@ struct Plan {
   std::vector<std::vector<Action>> ranks;
   std::vector<int> previous;  ///< rank that rank r receives from; -1: its inputs come from a store
   std::vector<int> next;      ///< rank that rank r sends to; -1: none
+  /// Messages carry no outputs, only word of what the rank before does: step t's is passed on
+  /// before step t is done.
+  bool word_only = false;
 };
 
 /// A plan in which no rank has anything to do or a neighbour.
@@ -49,6 +52,7 @@ struct LearnShape {
   std::int64_t steps = 0;         ///< E * M
   std::int64_t report_every = 0;  ///< steps per epoch: a report after each (0: none)
   std::int64_t cut_every = 0;  ///< a cut after every so many steps (0: none); never the last step
+  bool cut_at_end = false;     ///< a cut after the last step: the wave is left unfinished
 };
 
 /// A pass of samples through frozen or original blocks.

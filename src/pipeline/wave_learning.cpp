@@ -11,6 +11,7 @@
 #include <ATen/ATen.h>
 
 #include "dist/collectives.h"
+#include "src/base/log.h"
 #include "src/base/text.h"
 #include "src/pipeline/activation_link.h"
 #include "src/pipeline/block_state.h"
@@ -50,7 +51,7 @@ class LearningStage {
       : context_(context),
         task_(task),
         shape_(shape),
-        plan_(plan),
+        actions_(plan.ranks[static_cast<std::size_t>(context.rank())]),
         ranges_(ranges),
         rank_(context.rank()) {
     const auto rank = static_cast<std::size_t>(rank_);
@@ -58,10 +59,11 @@ class LearningStage {
     for (int index = ranges[rank].first; index < ranges[rank].last; ++index) {
       open(BlockIndex{index});
     }
-    const MessageShape message{.samples = context.recipe.train.batch_size,
+    const MessageShape message{.samples = plan.word_only ? 0 : context.recipe.train.batch_size,
                                .tokens = context.tokens,
                                .hidden = context.hidden(),
-                               .dtype = context.store};
+                               .dtype = context.store,
+                               .counted = true};
     if (plan.previous[rank] >= 0) {
       inbound_.emplace(context.transport, Rank{plan.previous[rank]}, message,
                        task.steps - task.first_step);
@@ -69,21 +71,27 @@ class LearningStage {
     if (plan.next[rank] >= 0) outbound_.emplace(context.transport, Rank{plan.next[rank]}, message);
   }
 
-  void run() {
+  /// Returns the step count reached.
+  std::int64_t run() {
     if (static_cast<std::size_t>(rank_) >= ranges_.size()) {
-      return wait_as_idle_rank(context_.transport);
+      wait_as_idle_rank(context_.transport);
+      return shape_.steps;
     }
     IdleRanks idle(context_.transport, static_cast<int>(ranges_.size()));
-    for (const Action& action : plan_.ranks[static_cast<std::size_t>(rank_)]) {
+    for (std::size_t next = 0; next < actions_.size(); ++next) {  // stop_after() changes the rest
+      const Action action = actions_[next];
       switch (action.op) {
         case Op::kReceive:
           passing_ = inbound_->take();
+          stop_after(task_.first_step + inbound_->messages());
           break;
         case Op::kTrain:
+          if (rank_ == 0 && !outbound_) look_for_stop(action.index);
           train(action.index);
           break;
         case Op::kSend:
-          outbound_->give(passing_);
+          if (rank_ == 0) look_for_stop(action.index);
+          outbound_->give(passing_, shape_.steps - task_.first_step);
           break;
         case Op::kCut:
           cut(action.index);
@@ -101,6 +109,13 @@ class LearningStage {
     }
     if (outbound_) outbound_->flush();
     for (auto& pending : reports_in_flight_) pending->wait();
+    if (!shape_.cut_at_end) save_blocks(idle);
+    if (rank_ == 0) idle.release();
+    return shape_.steps;
+  }
+
+ private:
+  void save_blocks(IdleRanks& idle) {
     for (const LearningBlock& block : blocks_) {
       // Candidates first: a finished block means that they are there.
       int epoch = 0;
@@ -114,10 +129,28 @@ class LearningStage {
                                  finished_block(block.index, context_.recipe, learned));
       if (rank_ == 0) idle.beat();  // rounding a block takes a while
     }
-    if (rank_ == 0) idle.release();
   }
 
- private:
+  /// The first stage is never behind another one, so where it stops none has been yet.  The word
+  /// travels beside the next message, as the receive of the one after it is posted by then.
+  void look_for_stop(std::int64_t step) {
+    if (shape_.cut_at_end || !task_.stop_asked()) return;
+    stop_after(std::min(step + 2, shape_.steps));
+    if (!shape_.cut_at_end) return;
+    log_event(LogLevel::kInfo, "stop", concat("wave=", task_.wave, " after_step=", shape_.steps));
+  }
+
+  /// Leave the wave after `steps` steps, with a cut there, if it does not end then anyway.
+  void stop_after(std::int64_t steps) {
+    if (steps == shape_.steps) return;
+    shape_.steps = steps;
+    shape_.cut_at_end = true;
+    // What has been done so far is the beginning of the shorter plan too.
+    const Plan plan = plan_learning(schedule_name(context_.recipe.train.schedule), shape_);
+    simulate(plan);
+    actions_ = plan.ranks[static_cast<std::size_t>(rank_)];
+  }
+
   void open(BlockIndex index) {
     const auto& family = context_.model.family();
     LearningBlock block{.index = index, .trainer = {}, .targets = {}, .inputs = {}};
@@ -283,8 +316,8 @@ class LearningStage {
 
   const RunContext& context_;
   const WaveTask& task_;
-  const LearnShape& shape_;
-  const Plan& plan_;
+  LearnShape shape_;
+  std::vector<Action> actions_;
   const std::vector<BlockRange>& ranges_;
   int rank_;
   Stopwatch watch_;
@@ -303,7 +336,7 @@ io::Boundary wave_input(int first) {
   return {first == 0 ? io::Chain::kFullPrecision : io::Chain::kQuantized, BoundaryIndex{first}};
 }
 
-void learn_wave(const RunContext& context, const WaveTask& task) {
+std::int64_t learn_wave(const RunContext& context, const WaveTask& task) {
   const int stages = std::min(context.ranks(), task.blocks.size());
   auto ranges =
       partition(std::vector<double>(static_cast<std::size_t>(task.blocks.size()), 1.0), stages);
@@ -322,8 +355,9 @@ void learn_wave(const RunContext& context, const WaveTask& task) {
   context.log.phase(
       "wave", concat("wave=", task.wave, " blocks=", task.blocks.first, "-", task.blocks.last - 1,
                      " stages=", stages, " steps=", task.steps - task.first_step));
-  LearningStage(context, task, shape, plan, ranges).run();
+  const std::int64_t reached = LearningStage(context, task, shape, plan, ranges).run();
   dist::barrier(context.transport, "block files durable");
+  return reached;
 }
 
 }  // namespace lrq::pipeline

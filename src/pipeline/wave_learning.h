@@ -18,11 +18,15 @@ struct WaveTask {
   std::int64_t cut_every = 0;
   /// Rank 0: called when every rank has made the cut durable.
   std::function<void(const io::SnapshotKey&)> name_cut;
+  /// Rank 0: whether the run is to stop; once true it stays true.
+  std::function<bool()> stop_asked;
 };
 
 /// Learn all blocks of a wave at the same time, spread over up to that many ranks, and write their
-/// block files.  Collective; returns when every block file of the wave is durable.
-void learn_wave(const RunContext& context, const WaveTask& task);
+/// block files.  Collective; returns when every block file of the wave is durable.  Asked to stop,
+/// it returns after a cut instead, two steps on, unless the wave ends before that.
+/// Returns the step count reached, on the ranks that own blocks of the wave.
+std::int64_t learn_wave(const RunContext& context, const WaveTask& task);
 
 /// The boundary that feeds a wave whose first block is `first`.
 [[nodiscard]] io::Boundary wave_input(int first);

@@ -12,8 +12,9 @@ namespace lrq::pipeline {
 /// step t what the stage before emitted at its own step t.
 [[nodiscard]] Plan plan_waves(const LearnShape& shape);
 
-/// Plan the learning of blocks that are all fed from the full-precision chain: no messages between
-/// the stages, only reports.
+/// Plan the learning of blocks that are all fed from the full-precision chain.  No outputs pass
+/// between the stages, only word of the step that is being done: so no rank runs far ahead of the
+/// one after it, and all can be told where to stop.
 [[nodiscard]] Plan plan_independent(const LearnShape& shape);
 
 /// One order of work: its name in a recipe (train.schedule) and its planner.
