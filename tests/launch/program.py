@@ -130,10 +130,10 @@ class ProgramTest(unittest.TestCase):
         self.calib = self.folder / "calib.npy"
         write_npy(self.calib, lines_of_ids()[:8])
 
-    def calibrate(self, run_name, *more, samples=4, tokens=32):
+    def calibrate(self, run_name, *more, samples=4, tokens=32, log="warning"):
         return ["calibrate", "--model", MODEL, "--calib", self.calib, "--run",
                 self.folder / run_name, "--nsamples", samples, "--seqlen", tokens,
-                "--log-level", "warning", *more]
+                "--log-level", log, *more]
 
     def succeed(self, arguments, ranks=0):
         end = run(arguments, ranks)

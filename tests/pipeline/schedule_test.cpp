@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "src/base/error.h"
+#include "src/base/text.h"
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/schedules/schedules.h"
@@ -48,10 +49,34 @@ TEST(WaveScheduleTest, BufferedSendsHideATransferAsLongAsAStep) {
   EXPECT_DOUBLE_EQ(simulate(plan_waves(shape), {.transfer = 1.0}).seconds, 100 + 1 + 1);
 }
 
-TEST(IndependentScheduleTest, HasNoMessagesBetweenStages) {
+TEST(WaveScheduleTest, AShorterPlanWithACutAtItsEndBeginsAsTheLongerOne) {
+  for (const ScheduleEntry& entry : schedules()) {
+    for (std::int64_t steps = 5; steps < 12; ++steps) {
+      const LearnShape whole{
+          .ranks = 3, .stages = 3, .first_step = 2, .steps = 12, .report_every = 3, .cut_every = 4};
+      LearnShape stopped = whole;
+      stopped.steps = steps;
+      stopped.cut_at_end = true;
+      const Plan longer = plan_learning(entry.name, whole);
+      const Plan shorter = plan_learning(entry.name, stopped);
+      EXPECT_NO_THROW((void)simulate(shorter));
+      for (std::size_t rank = 0; rank < 3; ++rank) {
+        const std::string all = to_text(longer.ranks[rank]);
+        const std::string cut = concat(" C", steps - 1);
+        const std::string mine = to_text(shorter.ranks[rank]);
+        const std::size_t begin = mine.find(cut);
+        ASSERT_NE(begin, std::string::npos) << mine;
+        EXPECT_EQ(all.substr(0, begin), mine.substr(0, begin));
+      }
+    }
+  }
+}
+
+TEST(IndependentScheduleTest, PassesWordBeforeTheWork) {
   const Plan plan = plan_independent({.ranks = 3, .stages = 3, .steps = 2, .report_every = 2});
-  EXPECT_EQ(to_text(plan.ranks[0]), "T0 T1 G1");
-  EXPECT_EQ(to_text(plan.ranks[2]), "T0 T1 P1");
+  EXPECT_EQ(to_text(plan.ranks[0]), "S0 T0 S1 T1 G1");
+  EXPECT_EQ(to_text(plan.ranks[1]), "R0 S0 T0 R1 S1 T1 P1");
+  EXPECT_EQ(to_text(plan.ranks[2]), "R0 T0 R1 T1 P1");
   EXPECT_DOUBLE_EQ(simulate(plan).seconds, 2.0);
 }
 
@@ -92,6 +117,11 @@ TEST(PlanCheckTest, FindsEveryKindOfFault) {
   EXPECT_THROW((void)simulate(two_ranks("T0 C1", "")), BugError) << "a cut too early";
   EXPECT_THROW((void)simulate(two_ranks("G0", "P0 P1")), BugError) << "a report left over";
   EXPECT_THROW((void)simulate(two_ranks("R0 T0", "")), BugError) << "no neighbour";
+  Plan word = two_ranks("S0 T0", "R0 T0");
+  word.word_only = true;
+  EXPECT_NO_THROW((void)simulate(word));
+  word.ranks[1] = parse_actions("T0 R0");
+  EXPECT_THROW((void)simulate(word), BugError) << "done before word of it has come";
 }
 
 TEST(PlanCheckTest, NamesWhoWaitsForWhom) {
