@@ -103,6 +103,11 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
                    "steps between resume points (default: one epoch); never changes bits")
       ->check(CLI::NonNegativeNumber);
   command
+      ->add_option("--replicas", request.replicas,
+                   "ranks that share a stage and split each micro-batch (default: as many as there "
+                   "is work for); never changes bits")
+      ->check(CLI::PositiveNumber);
+  command
       ->add_option("--stop-timeout", options->stop_timeout_s,
                    "seconds that SIGUSR1 or SIGTERM leave for a last cut; then it ends without")
       ->check(CLI::PositiveNumber)

@@ -1,5 +1,7 @@
 #include "src/pipeline/block_objective.h"
 
+#include <iterator>
+
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
@@ -84,10 +86,13 @@ BlockObjective::Terms BlockObjective::measure(const at::Tensor& output, const at
   return terms;
 }
 
-at::Tensor BlockObjective::averages_after(std::span<const Terms> samples) const {
+at::Tensor BlockObjective::averages_after(std::span<const Terms> samples,
+                                          const Replicas& replicas) const {
   if (!ema_) return {};
   const c10::NoGradGuard no_grad;
-  const at::Tensor mean = tree_sum(samples) / static_cast<double>(samples.size());
+  const at::Tensor sum = tree_sum(samples);
+  replicas.sum(sum);
+  const at::Tensor mean = sum / static_cast<double>(std::ssize(samples) * replicas.count);
   return averages_ * kMomentum + mean * (1.0 - kMomentum);
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -11,6 +13,14 @@
 #include "src/recipe/recipe.h"
 
 namespace lrq::pipeline {
+
+/// The replicas that share every micro-batch of a block, each with an equal part of its samples.
+struct Replicas {
+  std::int64_t count = 1;  ///< R, a power of two
+  /// Sum a tensor over them, in place, going on with the tree of the micro-batch above each
+  /// replica's part; called in the same order on each.
+  std::function<void(const at::Tensor&)> sum = [](const at::Tensor&) {};
+};
 
 /// What a block learns to lower.  For one sample, with O the quantized block's output, P the target
 /// of the full-precision chain and R the original block on O's own input:
@@ -36,8 +46,10 @@ class BlockObjective {
 
   /// True where a step must know all its samples' terms before it can go back through one.
   [[nodiscard]] bool balances() const { return ema_; }
-  /// The averages after this step, [2] float64; undefined without balance.
-  [[nodiscard]] at::Tensor averages_after(std::span<const Terms> samples) const;
+  /// The averages after this step, [2] float64; undefined without balance.  samples: this replica's
+  /// part of the micro-batch.
+  [[nodiscard]] at::Tensor averages_after(std::span<const Terms> samples,
+                                          const Replicas& replicas = {}) const;
   /// L of one sample under the averages of averages_after.
   [[nodiscard]] static at::Tensor combine(const Terms& terms, const at::Tensor& averages);
 

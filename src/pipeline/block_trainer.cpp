@@ -1,5 +1,6 @@
 #include "src/pipeline/block_trainer.h"
 
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -171,9 +172,12 @@ std::vector<at::Tensor> BlockTrainer::step(std::span<const at::Tensor> inputs,
     if (objective_.balances()) {
       for (std::size_t i = 0; i < inputs.size(); ++i) measure(block, batch.part(i, 1));
     }
-    const at::Tensor averages = objective_.averages_after(terms);
-    apply(learn_samples(block, batch, averages, true), averages,
-          static_cast<std::int64_t>(inputs.size()));
+    const Replicas& replicas = settings_.replicas;
+    const at::Tensor averages = objective_.averages_after(terms, replicas);
+    const SampleLoss sum = learn_samples(block, batch, averages, true);
+    replicas.sum(sum.values);
+    if (sum.gradient.defined()) replicas.sum(sum.gradient);
+    apply(sum, averages, std::ssize(inputs) * replicas.count);
   }
   ++steps_done_;
   if (emit_outputs == Emit::kNo) return {};

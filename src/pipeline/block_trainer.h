@@ -20,6 +20,7 @@ struct TrainSettings {
   at::ScalarType compute = at::kFloat;
   at::ScalarType store = at::kFloat;
   std::int64_t steps = 0;  ///< E * M, for a rate schedule
+  Replicas replicas = {};
 };
 
 /// What a block's losses were over the steps since the last summary.
@@ -46,9 +47,9 @@ class BlockTrainer {
   BlockTrainer(const models::Family& family, models::NamedTensors weights,
                const models::NamedTensors& learnables, TrainSettings settings);
 
-  /// One step.  inputs, targets: B tensors [1, T, C] each, contiguous, of the store dtype.
-  /// Returns the B outputs in the store dtype, detached and newly allocated: those before the step
-  /// (emit = pre) or computed again after it (post); none if `emit_outputs` is kNo.
+  /// One step.  inputs, targets: B / R tensors [1, T, C] each, contiguous, of the store
+  /// dtype.  Returns as many outputs in the store dtype, detached and newly allocated: those before
+  /// the step (emit = pre) or computed again after it (post); none if `emit_outputs` is kNo.
   enum class Emit { kYes, kNo };
   [[nodiscard]] std::vector<at::Tensor> step(std::span<const at::Tensor> inputs,
                                              std::span<const at::Tensor> targets,

@@ -1,5 +1,6 @@
 #include "src/pipeline/calibration.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -232,9 +233,13 @@ class Calibration {
 
   void warn_of_idle_ranks() const {
     const int width = waves_.front().size();
-    if (steps_per_block() == 0 || transport_.size() <= width) return;
+    const int replicas = request_.replicas > 0
+                             ? request_.replicas
+                             : replicas_of(request_.recipe, transport_.size(), width);
+    const int busy = std::min(transport_.size() / replicas, width) * replicas;
+    if (steps_per_block() == 0 || transport_.size() <= busy) return;
     log_event(LogLevel::kWarning, "idle_ranks",
-              concat("learning=", width, " waiting=", transport_.size() - width, " hint=\"--wave ",
+              concat("learning=", busy, " waiting=", transport_.size() - busy, " hint=\"--wave ",
                      transport_.size(), " would occupy all ranks\""));
   }
 
@@ -257,6 +262,7 @@ class Calibration {
              .first_step = first_step,
              .steps = steps,
              .cut_every = request_.cut_every > 0 ? request_.cut_every : context_.micro_batches(),
+             .replicas = request_.replicas,
              .name_cut = [this](const io::SnapshotKey& key) { name_cut(key); },
              .stop_asked = request_.stop_asked});
         result.block_steps += range(wave).size() * (reached - first_step);

@@ -27,6 +27,7 @@ struct CalibrationRequest {
   std::int64_t stride = 0;  ///< --calib-stride; 0 draws random windows
   std::uint64_t seed = 2;
   std::int64_t cut_every = 0;  ///< steps; 0 = one epoch
+  int replicas = 0;            ///< ranks that share a stage; 0: as many as there is work for
   bool resume = false;
   /// Rank 0: whether the run is to stop; once true it stays true.
   std::function<bool()> stop_asked = [] { return false; };

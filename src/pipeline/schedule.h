@@ -45,9 +45,12 @@ struct Plan {
 [[nodiscard]] std::vector<Action> parse_actions(std::string_view text);
 
 /// The learning of one wave.
+/// Rank r is replica r % R of stage r / R: replicas lie side by side, so on one node where they
+/// can. Replica q of a stage feeds replica q of the next one, and replica 0 speaks for its stage.
 struct LearnShape {
-  int ranks = 1;                  ///< of the run; those beyond `stages` have nothing to do
-  int stages = 1;                 ///< ranks that own blocks of the wave
+  int ranks = 1;                  ///< of the run; those beyond stages * replicas have nothing to do
+  int stages = 1;                 ///< parts of the wave, of consecutive blocks
+  int replicas = 1;               ///< R: ranks of a stage, which split every micro-batch
   std::int64_t first_step = 0;    ///< 0, or the step after a cut
   std::int64_t steps = 0;         ///< E * M
   std::int64_t report_every = 0;  ///< steps per epoch: a report after each (0: none)

@@ -53,13 +53,18 @@ class LearningStage {
         shape_(shape),
         actions_(plan.ranks[static_cast<std::size_t>(context.rank())]),
         ranges_(ranges),
-        rank_(context.rank()) {
+        rank_(context.rank()),
+        replica_(rank_ % shape.replicas) {
     const auto rank = static_cast<std::size_t>(rank_);
-    if (rank >= ranges.size()) return;
-    for (int index = ranges[rank].first; index < ranges[rank].last; ++index) {
+    const std::size_t stage = rank / static_cast<std::size_t>(shape.replicas);
+    if (stage >= ranges.size()) return;
+    for (int other = 0; other < shape.replicas; ++other) {
+      group_.push_back(Rank{rank_ - replica_ + other});
+    }
+    for (int index = ranges[stage].first; index < ranges[stage].last; ++index) {
       open(BlockIndex{index});
     }
-    const MessageShape message{.samples = plan.word_only ? 0 : context.recipe.train.batch_size,
+    const MessageShape message{.samples = plan.word_only ? 0 : samples_per_replica(),
                                .tokens = context.tokens,
                                .hidden = context.hidden(),
                                .dtype = context.store,
@@ -73,11 +78,11 @@ class LearningStage {
 
   /// Returns the step count reached.
   std::int64_t run() {
-    if (static_cast<std::size_t>(rank_) >= ranges_.size()) {
+    if (group_.empty()) {
       wait_as_idle_rank(context_.transport);
       return shape_.steps;
     }
-    IdleRanks idle(context_.transport, static_cast<int>(ranges_.size()));
+    IdleRanks idle(context_.transport, shape_.stages * shape_.replicas);
     for (std::size_t next = 0; next < actions_.size(); ++next) {  // stop_after() changes the rest
       const Action action = actions_[next];
       switch (action.op) {
@@ -86,11 +91,11 @@ class LearningStage {
           stop_after(task_.first_step + inbound_->messages());
           break;
         case Op::kTrain:
-          if (rank_ == 0 && !outbound_) look_for_stop(action.index);
+          look_for_stop(action.index);
           train(action.index);
           break;
         case Op::kSend:
-          if (rank_ == 0) look_for_stop(action.index);
+          look_for_stop(action.index);
           outbound_->give(passing_, shape_.steps - task_.first_step);
           break;
         case Op::kCut:
@@ -108,8 +113,9 @@ class LearningStage {
       if (rank_ == 0) idle.beat();
     }
     if (outbound_) outbound_->flush();
+    for (auto& pending : words_in_flight_) pending->wait();
     for (auto& pending : reports_in_flight_) pending->wait();
-    if (!shape_.cut_at_end) save_blocks(idle);
+    if (!shape_.cut_at_end && replica_ == 0) save_blocks(idle);
     if (rank_ == 0) idle.release();
     return shape_.steps;
   }
@@ -131,13 +137,30 @@ class LearningStage {
     }
   }
 
-  /// The first stage is never behind another one, so where it stops none has been yet.  The word
-  /// travels beside the next message, as the receive of the one after it is posted by then.
+  /// On the first stage, before a step: rank 0 decides and tells the other replicas.  The stage is
+  /// never behind another one, so where it stops none has been yet.  The word travels beside the
+  /// next message, as the receive of the one after it is posted by then.
   void look_for_stop(std::int64_t step) {
-    if (shape_.cut_at_end || !task_.stop_asked()) return;
-    stop_after(std::min(step + 2, shape_.steps));
-    if (!shape_.cut_at_end) return;
-    log_event(LogLevel::kInfo, "stop", concat("wave=", task_.wave, " after_step=", shape_.steps));
+    if (inbound_ || step == looked_at_) return;
+    looked_at_ = step;
+    at::Tensor steps = at::full({1}, shape_.steps, at::TensorOptions(at::kCPU).dtype(at::kLong));
+    if (rank_ > 0) {
+      context_.transport.recv(steps, Rank{0}, "steps in all")->wait();
+      return stop_after(steps.item<std::int64_t>());
+    }
+    if (!shape_.cut_at_end && task_.stop_asked()) {
+      stop_after(std::min(step + 2, shape_.steps));
+      steps.fill_(shape_.steps);
+      if (shape_.cut_at_end) {
+        log_event(LogLevel::kInfo, "stop",
+                  concat("wave=", task_.wave, " after_step=", shape_.steps));
+      }
+    }
+    for (auto& pending : words_in_flight_) pending->wait();
+    words_in_flight_.clear();
+    for (int replica = 1; replica < shape_.replicas; ++replica) {
+      words_in_flight_.push_back(context_.transport.send(steps, Rank{replica}, "steps in all"));
+    }
   }
 
   /// Leave the wave after `steps` steps, with a cut there, if it does not end then anyway.
@@ -155,10 +178,14 @@ class LearningStage {
     const auto& family = context_.model.family();
     LearningBlock block{.index = index, .trainer = {}, .targets = {}, .inputs = {}};
     models::NamedTensors weights = context_.model.block(index);
-    const TrainSettings settings{.recipe = context_.recipe,
-                                 .compute = context_.compute,
-                                 .store = context_.store,
-                                 .steps = task_.steps};
+    const TrainSettings settings{
+        .recipe = context_.recipe,
+        .compute = context_.compute,
+        .store = context_.store,
+        .steps = task_.steps,
+        .replicas = {.count = shape_.replicas, .sum = [this](const at::Tensor& t) {
+                       dist::tree_sum(context_.transport, t, group_, "replicas");
+                     }}};
     if (maps_from_tokens(context_.recipe)) build_maps_from_tokens(context_, index);
     const models::NamedTensors start =
         start_learnables(family, context_.states, context_.recipe)(index, weights);
@@ -207,12 +234,17 @@ class LearningStage {
     if (rounds_by_gptq(recipe)) learned.merge(gptq_codes(block, learned));
   }
 
+  [[nodiscard]] std::int64_t samples_per_replica() const {
+    return context_.recipe.train.batch_size / shape_.replicas;
+  }
+
+  /// This replica's part of a micro-batch: consecutive samples, which are one subtree of its tree.
   [[nodiscard]] std::vector<at::Tensor> read(const io::BoundaryReader& reader,
                                              std::int64_t step) const {
-    const std::int64_t batch = context_.recipe.train.batch_size;
-    const std::int64_t first = step % context_.micro_batches() * batch;
+    const std::int64_t first = step % context_.micro_batches() * context_.recipe.train.batch_size +
+                               replica_ * samples_per_replica();
     std::vector<at::Tensor> samples;
-    for (std::int64_t i = 0; i < batch; ++i) {
+    for (std::int64_t i = 0; i < samples_per_replica(); ++i) {
       samples.push_back(reader.read(first + i));
     }
     return samples;
@@ -231,7 +263,9 @@ class LearningStage {
       block.seconds += watch.seconds();
     }
     // Before a cut: what end_epoch() changes belongs to the state after this step.
-    if (reports_after(shape_, step)) own_reports_.push_back(make_report(step));
+    if (!reports_after(shape_, step)) return;
+    at::Tensor report = make_report(step);  // on every replica, as it ends the epoch
+    if (replica_ == 0) own_reports_.push_back(std::move(report));
   }
 
   void cut(std::int64_t step) {
@@ -282,17 +316,18 @@ class LearningStage {
   void collect(std::int64_t step) {
     std::vector<BlockEpoch> epochs;
     std::vector<double> waited;
-    for (std::size_t rank = 0; rank < ranges_.size(); ++rank) {
+    for (std::size_t stage = 0; stage < ranges_.size(); ++stage) {
       at::Tensor report;
-      if (rank == 0) {
+      if (stage == 0) {
         report = own_reports_.front();
         own_reports_.pop_front();
       } else {
-        report = empty_report(static_cast<std::size_t>(ranges_[rank].size()));
-        context_.transport.recv(report, Rank{static_cast<int>(rank)}, "report")->wait();
+        report = empty_report(static_cast<std::size_t>(ranges_[stage].size()));
+        const Rank leader{static_cast<int>(stage) * shape_.replicas};
+        context_.transport.recv(report, leader, "report")->wait();
       }
       const double* row = report.const_data_ptr<double>();
-      for (int block = ranges_[rank].first; block < ranges_[rank].last; ++block) {
+      for (int block = ranges_[stage].first; block < ranges_[stage].last; ++block) {
         const LossSummary losses{.loss = row[0],
                                  .mse = row[1],
                                  .nlc = row[2],
@@ -320,6 +355,8 @@ class LearningStage {
   std::vector<Action> actions_;
   const std::vector<BlockRange>& ranges_;
   int rank_;
+  int replica_;
+  std::vector<Rank> group_;  // the replicas of this rank's stage; empty without a stage
   Stopwatch watch_;
   std::vector<LearningBlock> blocks_;
   std::optional<InboundLink> inbound_;
@@ -327,6 +364,8 @@ class LearningStage {
   std::vector<at::Tensor> passing_;
   std::deque<at::Tensor> own_reports_;  // until their kReport or kCollect
   std::vector<std::unique_ptr<dist::Pending>> reports_in_flight_;
+  std::vector<std::unique_ptr<dist::Pending>> words_in_flight_;
+  std::int64_t looked_at_ = -1;  // step
 };
 
 }  // namespace
@@ -336,8 +375,24 @@ io::Boundary wave_input(int first) {
   return {first == 0 ? io::Chain::kFullPrecision : io::Chain::kQuantized, BoundaryIndex{first}};
 }
 
+bool looks_at_all_samples(const recipe::Recipe& recipe) {
+  return maps_from_tokens(recipe) || has_clusters(recipe) || rounds_by_gptq(recipe);
+}
+
+int replicas_of(const recipe::Recipe& recipe, int ranks, int blocks) {
+  if (looks_at_all_samples(recipe)) return 1;
+  int replicas = 1;
+  while (recipe.train.batch_size % (2 * replicas) == 0 && 2 * replicas * blocks <= ranks) {
+    replicas *= 2;
+  }
+  return replicas;
+}
+
 std::int64_t learn_wave(const RunContext& context, const WaveTask& task) {
-  const int stages = std::min(context.ranks(), task.blocks.size());
+  const int replicas = task.replicas > 0
+                           ? task.replicas
+                           : replicas_of(context.recipe, context.ranks(), task.blocks.size());
+  const int stages = std::min(context.ranks() / replicas, task.blocks.size());
   auto ranges =
       partition(std::vector<double>(static_cast<std::size_t>(task.blocks.size()), 1.0), stages);
   for (BlockRange& range : ranges) {
@@ -346,15 +401,16 @@ std::int64_t learn_wave(const RunContext& context, const WaveTask& task) {
   }
   const LearnShape shape{.ranks = context.ranks(),
                          .stages = stages,
+                         .replicas = replicas,
                          .first_step = task.first_step,
                          .steps = task.steps,
                          .report_every = context.micro_batches(),
                          .cut_every = task.cut_every};
   const Plan plan = plan_learning(schedule_name(context.recipe.train.schedule), shape);
   simulate(plan);
-  context.log.phase(
-      "wave", concat("wave=", task.wave, " blocks=", task.blocks.first, "-", task.blocks.last - 1,
-                     " stages=", stages, " steps=", task.steps - task.first_step));
+  context.log.phase("wave", concat("wave=", task.wave, " blocks=", task.blocks.first, "-",
+                                   task.blocks.last - 1, " stages=", stages, " replicas=", replicas,
+                                   " steps=", task.steps - task.first_step));
   const std::int64_t reached = LearningStage(context, task, shape, plan, ranges).run();
   dist::barrier(context.transport, "block files durable");
   return reached;

@@ -16,16 +16,26 @@ struct WaveTask {
   std::int64_t first_step = 0;  ///< 0, or the step count of a snapshot to start from
   std::int64_t steps = 0;       ///< E * M; 0: nothing learns, start values are final
   std::int64_t cut_every = 0;
+  int replicas = 0;  ///< ranks of a stage; 0: as many as the ranks and the micro-batch allow
   /// Rank 0: called when every rank has made the cut durable.
   std::function<void(const io::SnapshotKey&)> name_cut;
   /// Rank 0: whether the run is to stop; once true it stays true.
   std::function<bool()> stop_asked;
 };
 
-/// Learn all blocks of a wave at the same time, spread over up to that many ranks, and write their
-/// block files.  Collective; returns when every block file of the wave is durable.  Asked to stop,
-/// it returns after a cut instead, two steps on, unless the wave ends before that.
-/// Returns the step count reached, on the ranks that own blocks of the wave.
+/// Whether a step of the recipe needs all samples of a block at once (maps from tokens, clusters,
+/// GPTQ).  Those are not shared between replicas.
+[[nodiscard]] bool looks_at_all_samples(const recipe::Recipe& recipe);
+
+/// Ranks that share each stage of a wave of `blocks` blocks where nothing else is asked for: the
+/// largest power of two that divides the micro-batch and leaves every block a rank.  1 where the
+/// recipe looks at all samples of a block.
+[[nodiscard]] int replicas_of(const recipe::Recipe& recipe, int ranks, int blocks);
+
+/// Learn all blocks of a wave at the same time, spread over the ranks, and write their block files.
+/// Collective; returns when every block file of the wave is durable.  Asked to stop, it returns
+/// after a cut instead, two steps on, unless the wave ends before that. Returns the step count
+/// reached, on the ranks that own blocks of the wave.
 std::int64_t learn_wave(const RunContext& context, const WaveTask& task);
 
 /// The boundary that feeds a wave whose first block is `first`.

@@ -34,6 +34,39 @@ class EqualBitsTest(program.ProgramTest):
         self.assert_equal_on_all_ranks(
             *self.learned("--wave", "5", "--emit", "post", "--batch-size", "2"))
 
+    def test_replicas_that_share_the_micro_batch(self):
+        for number, (options, counts) in enumerate((
+                (("--wave", "1", "--emit", "post"), ((1, 3), (2, 2), (4, 4))),
+                (("--wave", "2", "--emit", "pre"), ((1, 2), (2, 4), (2, 3), (4, 4), (2, 5))),
+                (("--set", "train.schedule=independent"), ((2, 2), (2, 4))),
+                (("--wave", "2", "--recipe", "lrquant-plus", "--set", "loss.balance=ema",
+                  "--set", "train.keep_best=true"), ((2, 4), (4, 4))))):
+            asked = self.learned("--batch-size", "4", *options)
+            self.succeed(self.calibrate(f"one-{number}", *asked, samples=8))
+            expected = program.blocks(self.folder / f"one-{number}")
+            for replicas, ranks in counts:
+                name = f"replicas-{number}-{replicas}-{ranks}"
+                end = self.succeed(self.calibrate(name, *asked, "--replicas", replicas,
+                                                  "--cut-every", 1, samples=8, log="info"), ranks)
+                self.assertIn(f"replicas={replicas} ", end.output)
+                self.assert_same_blocks(expected, name, f"{options}")
+
+    def test_replicas_come_by_themselves_where_ranks_are_left(self):
+        options = self.learned("--batch-size", "4", "--wave", "2")
+        for ranks, found in ((3, "stages=2 replicas=1 "), (4, "stages=2 replicas=2 ")):
+            end = self.succeed(self.calibrate(f"on-{ranks}", *options, log="info"), ranks)
+            self.assertIn(found, end.output)
+
+    def test_replicas_that_cannot_be(self):
+        for options, ranks, text in (
+                (("--batch-size", "4", "--replicas", "3"), 3, "power of two that divides"),
+                (("--batch-size", "2", "--replicas", "4"), 4, "power of two that divides"),
+                (("--batch-size", "4", "--replicas", "4"), 2, "4 replicas of a stage, and 2 ranks"),
+                (("--batch-size", "2", "--replicas", "2", "--recipe", "lrq", "--abits", "4",
+                  "--wave", "1"), 2, "looks at all samples")):
+            end = program.run(self.calibrate("run", "--wbits", "4", *options), ranks)
+            self.assert_refused(end, 2, text)
+
     def test_blocks_that_learn_independently(self):
         self.assert_equal_on_all_ranks(*self.learned("--set", "train.schedule=independent"))
 

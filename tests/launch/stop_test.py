@@ -66,7 +66,7 @@ class StopTest(program.ProgramTest):
 
     def test_on_any_number_of_ranks(self):
         expected = self.unbroken()
-        for ranks, resumed_on in ((0, 2), (2, 3), (3, 0)):
+        for ranks, resumed_on in ((0, 2), (2, 4), (4, 0)):  # 4: two replicas of two stages
             end = self.stop(f"on-{ranks}", ranks)
             self.assert_stopped(end, f"on-{ranks}")
             self.assertRegex(end.output, r"event=stop wave=0 after_step=\d+")

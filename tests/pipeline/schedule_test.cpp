@@ -26,6 +26,19 @@ TEST(WaveScheduleTest, ReadsAsThisTextForTwoStages) {
   EXPECT_EQ(to_text(plan.ranks[1]), "R0 T0 R1 T1 R2 T2 C2 P2 R3 T3 R4 T4 R5 T5 P5");
 }
 
+TEST(WaveScheduleTest, ReplicasFeedReplicasAndTheFirstSpeaksForItsStage) {
+  const Plan plan = plan_waves(
+      {.ranks = 5, .stages = 2, .replicas = 2, .steps = 2, .report_every = 2, .cut_every = 1});
+  EXPECT_EQ(plan.previous, (std::vector<int>{-1, -1, 0, 1, -1}));
+  EXPECT_EQ(plan.next, (std::vector<int>{2, 3, -1, -1, -1}));
+  EXPECT_EQ(to_text(plan.ranks[0]), "T0 S0 C0 T1 S1 G0 G1");
+  EXPECT_EQ(to_text(plan.ranks[1]), "T0 S0 T1 S1");
+  EXPECT_EQ(to_text(plan.ranks[2]), "R0 T0 C0 P0 R1 T1 P1");
+  EXPECT_EQ(to_text(plan.ranks[3]), "R0 T0 R1 T1");
+  EXPECT_EQ(to_text(plan.ranks[4]), "");
+  EXPECT_DOUBLE_EQ(simulate(plan).seconds, 3.0);
+}
+
 TEST(WaveScheduleTest, StartsBehindACut) {
   const Plan plan = plan_waves({.ranks = 1, .stages = 1, .first_step = 4, .steps = 6});
   EXPECT_EQ(to_text(plan.ranks[0]), "T4 T5");
