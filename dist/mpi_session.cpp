@@ -1,8 +1,10 @@
 #include "dist/mpi_session.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <mpi.h>
+#include <thread>
 
 #include "dist/mpi_error.h"
 #include "src/base/error.h"
@@ -10,6 +12,8 @@
 
 namespace lrq::dist {
 namespace {
+
+constexpr std::chrono::milliseconds kOthersLeaveInit{500};
 
 std::optional<int> number(const char* text) {
   if (text == nullptr) return std::nullopt;
@@ -59,6 +63,9 @@ MpiSession::MpiSession() : exceptions_(std::uncaught_exceptions()) {
   int provided = MPI_THREAD_SINGLE;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread",
             "start of MPI");
+  // Open MPI's own fault (open-mpi/ompi pull request 13559): started by srun, a rank that leaves
+  // MPI_Init early may send to one that is still in it, which then crashes there.
+  if (launcher->name != "mpirun") std::this_thread::sleep_for(kOthersLeaveInit);
   active_ = true;
   check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler",
             "start of MPI");

@@ -66,8 +66,10 @@ StopRequest::StopRequest(std::chrono::nanoseconds timeout, std::function<void()>
 }
 
 StopRequest::~StopRequest() {
+  struct sigaction ignore = {};
+  ignore.sa_handler = SIG_IGN;
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
-    sigaction(kSignals.at(i), &before.at(i), nullptr);
+    sigaction(kSignals.at(i), asked() ? &ignore : &before.at(i), nullptr);
   }
   (void)!write(pipe_ends[1], &kOver, 1);
   watcher_.join();

@@ -11,7 +11,8 @@ namespace lrq {
 /// Turns SIGUSR1 and SIGTERM into a request to stop, as long as it lives; at most one at a time.
 /// A process that is still there `timeout` after the signal runs `too_late` (on a thread of its
 /// own: no MPI calls) and ends with kExitStopped, whatever it does or waits for then.
-/// Further signals change nothing.
+/// Further signals change nothing, also later: a launcher sends SIGTERM to the ranks that are still
+/// there when the first one ends, and they are to end with their own exit code.
 class StopRequest {
  public:
   /// Throws BugError if there is one already or the system refuses a handler.

@@ -232,11 +232,9 @@ class Calibration {
   }
 
   void warn_of_idle_ranks() const {
-    const int width = waves_.front().size();
-    const int replicas = request_.replicas > 0
-                             ? request_.replicas
-                             : replicas_of(request_.recipe, transport_.size(), width);
-    const int busy = std::min(transport_.size() / replicas, width) * replicas;
+    const int busy =
+        wave_layout(request_.recipe, transport_.size(), waves_.front().size(), request_.replicas)
+            .ranks();
     if (steps_per_block() == 0 || transport_.size() <= busy) return;
     log_event(LogLevel::kWarning, "idle_ranks",
               concat("learning=", busy, " waiting=", transport_.size() - busy, " hint=\"--wave ",

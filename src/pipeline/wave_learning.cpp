@@ -379,20 +379,20 @@ bool looks_at_all_samples(const recipe::Recipe& recipe) {
   return maps_from_tokens(recipe) || has_clusters(recipe) || rounds_by_gptq(recipe);
 }
 
-int replicas_of(const recipe::Recipe& recipe, int ranks, int blocks) {
-  if (looks_at_all_samples(recipe)) return 1;
-  int replicas = 1;
-  while (recipe.train.batch_size % (2 * replicas) == 0 && 2 * replicas * blocks <= ranks) {
-    replicas *= 2;
+WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks, int replicas) {
+  if (replicas == 0) {
+    replicas = 1;
+    const auto fits = [&](int count) {
+      return recipe.train.batch_size % count == 0 && count * blocks <= ranks;
+    };
+    while (!looks_at_all_samples(recipe) && fits(2 * replicas)) replicas *= 2;
   }
-  return replicas;
+  return {.stages = std::min(ranks / replicas, blocks), .replicas = replicas};
 }
 
 std::int64_t learn_wave(const RunContext& context, const WaveTask& task) {
-  const int replicas = task.replicas > 0
-                           ? task.replicas
-                           : replicas_of(context.recipe, context.ranks(), task.blocks.size());
-  const int stages = std::min(context.ranks() / replicas, task.blocks.size());
+  const auto [stages, replicas] =
+      wave_layout(context.recipe, context.ranks(), task.blocks.size(), task.replicas);
   auto ranges =
       partition(std::vector<double>(static_cast<std::size_t>(task.blocks.size()), 1.0), stages);
   for (BlockRange& range : ranges) {

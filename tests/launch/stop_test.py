@@ -25,20 +25,24 @@ class StopTest(program.ProgramTest):
         path = self.folder / run_name / "run.json"
         return json.loads(path.read_text(encoding="utf-8"))["cut"] if path.exists() else None
 
-    def wait_for_learning(self, job, run_name, wave=0):
-        """Until blocks of the wave learn: until the first line of metrics of one of its epochs."""
+    def length_of_metrics(self, run_name):
         path = self.folder / run_name / "metrics.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def start_learning(self, run_name, ranks, *more, log="info"):
+        """A job that has just learned something: its metrics have grown."""
+        before = self.length_of_metrics(run_name)
+        job = program.start(self.options(run_name, "--resume", *more, log=log), ranks)
         until = time.monotonic() + program.LIMIT_S
         while time.monotonic() < until and job.poll() is None:
-            if path.exists() and f'"wave":{wave},' in path.read_text(encoding="utf-8"):
-                return
+            if self.length_of_metrics(run_name) > before:
+                return job
             time.sleep(0.02)
         self.fail("nothing was learned in time")
 
     def stop(self, run_name, ranks, how=signal.SIGUSR1, to_rank=None, more=()):
         """Start or go on, send the signal to mpirun, the plain process or one rank, and end."""
-        job = program.start(self.options(run_name, "--resume", *more), ranks)
-        self.wait_for_learning(job, run_name)
+        job = self.start_learning(run_name, ranks, *more)
         os.kill(job.pid if to_rank is None else program.ranks_of(job)[to_rank], how)
         return program.finish(job)
 
@@ -82,8 +86,7 @@ class StopTest(program.ProgramTest):
         dice = random.Random(7)
         cuts = []
         for ranks, how in ((2, signal.SIGTERM), (0, signal.SIGTERM), (3, signal.SIGUSR1)):
-            job = program.start(self.options("again", "--resume", log="warning"), ranks)
-            self.wait_for_learning(job, "again")
+            job = self.start_learning("again", ranks, log="warning")
             time.sleep(dice.uniform(0.1, 0.5))
             os.kill(job.pid, how)
             end = program.finish(job)
