@@ -94,10 +94,10 @@ class EmptyReceive final : public Decorator {
 };
 
 // A fault may leave both ranks waiting, so the time-out is short.
-constexpr std::chrono::milliseconds kTimeout{100};
+constexpr std::chrono::milliseconds kShortTimeout{100};
 
 template <typename Fault>
-std::vector<std::string> failed_cases(std::chrono::milliseconds timeout = kTimeout) {
+std::vector<std::string> failed_cases(std::chrono::milliseconds timeout = kShortTimeout) {
   std::vector<std::string> failed;
   for (const contract::Case& promise : contract::cases()) {
     if (std::string(promise.name) == "EverySize") continue;  // large, and finds nothing further

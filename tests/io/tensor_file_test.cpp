@@ -11,17 +11,17 @@
 namespace lrq::io {
 namespace {
 
-const std::filesystem::path kPath = "/run/f.safetensors";
+const std::filesystem::path kFile = "/run/f.safetensors";
 
 MemoryFileSystem disk_with(const TensorFile& content) {
   MemoryFileSystem disk;
   disk.create_directories("/run");
-  save_tensor_file(disk, kPath, content);
+  save_tensor_file(disk, kFile, content);
   return disk;
 }
 
 void overwrite(MemoryFileSystem& disk, const std::string& bytes) {
-  disk.write(kPath, std::as_bytes(std::span(bytes.data(), bytes.size())));
+  disk.write(kFile, std::as_bytes(std::span(bytes.data(), bytes.size())));
 }
 
 TensorFile small_file() {
@@ -30,7 +30,7 @@ TensorFile small_file() {
 }
 
 TEST(TensorFileTest, BytesAreThoseOfTheSafetensorsFormat) {
-  const std::string bytes = disk_with(small_file()).read(kPath);
+  const std::string bytes = disk_with(small_file()).read(kFile);
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), 8);
   ASSERT_EQ(length % 8, 0U);
@@ -61,7 +61,7 @@ TEST(TensorFileTest, EveryDtypeAndShapeComesBackBitForBit) {
                      {"scalar", at::full({}, 2.5)},
                      {"empty", at::empty({0, 4})},
                      {"strided", at::arange(6, at::kFloat).view({2, 3}).t()}};
-  const TensorFile found = load_tensor_file(disk_with(content), kPath);
+  const TensorFile found = load_tensor_file(disk_with(content), kFile);
   EXPECT_EQ(found.metadata, content.metadata);
   ASSERT_EQ(found.tensors.size(), content.tensors.size());
   for (const auto& [name, tensor] : content.tensors) {
@@ -77,20 +77,20 @@ TEST(TensorFileTest, EveryDtypeAndShapeComesBackBitForBit) {
 
 TEST(TensorFileTest, EqualContentIsEqualBytes) {
   TensorFile content = small_file();
-  const std::string first = disk_with(content).read(kPath);
+  const std::string first = disk_with(content).read(kFile);
   content.tensors["b"] = at::tensor({0.0F, 9.0F, 1.0F, 9.0F, 2.0F}).slice(0, 0, 5, 2);
-  EXPECT_EQ(disk_with(content).read(kPath), first);
+  EXPECT_EQ(disk_with(content).read(kFile), first);
 }
 
 TEST(TensorFileTest, EveryFlippedByteIsNoticed) {
   MemoryFileSystem disk = disk_with(small_file());
-  const std::string whole = disk.read(kPath);
+  const std::string whole = disk.read(kFile);
   for (std::size_t i = 0; i < whole.size(); ++i) {
     for (const int mask : {0x01, 0x20, 0x80, 0xFF}) {
       std::string torn = whole;
       torn[i] = static_cast<char>(torn[i] ^ mask);
       overwrite(disk, torn);
-      EXPECT_THROW(static_cast<void>(load_tensor_file(disk, kPath)), DataError)
+      EXPECT_THROW(static_cast<void>(load_tensor_file(disk, kFile)), DataError)
           << "byte " << i << ", mask " << mask;
     }
   }
@@ -98,26 +98,26 @@ TEST(TensorFileTest, EveryFlippedByteIsNoticed) {
 
 TEST(TensorFileTest, EveryTruncationIsNoticed) {
   MemoryFileSystem disk = disk_with(small_file());
-  const std::string whole = disk.read(kPath);
+  const std::string whole = disk.read(kFile);
   for (std::size_t i = 0; i < whole.size(); ++i) {
     overwrite(disk, whole.substr(0, i));
-    EXPECT_THROW(static_cast<void>(load_tensor_file(disk, kPath)), DataError) << i << " bytes";
+    EXPECT_THROW(static_cast<void>(load_tensor_file(disk, kFile)), DataError) << i << " bytes";
   }
   overwrite(disk, whole + '\0');
-  EXPECT_THROW(static_cast<void>(load_tensor_file(disk, kPath)), DataError);
+  EXPECT_THROW(static_cast<void>(load_tensor_file(disk, kFile)), DataError);
 }
 
 TEST(TensorFileTest, TornFileIsToldWithBothChecksumsPathAndFix) {
   MemoryFileSystem disk = disk_with(small_file());
-  std::string torn = disk.read(kPath);
+  std::string torn = disk.read(kFile);
   torn.back() = '\x7F';
   overwrite(disk, torn);
   try {
-    static_cast<void>(load_tensor_file(disk, kPath));
+    static_cast<void>(load_tensor_file(disk, kFile));
     FAIL() << "nothing thrown";
   } catch (const DataError& error) {
     EXPECT_NE(error.text().what.find("its CRC32C is "), std::string::npos);
-    EXPECT_NE(error.text().where.find(kPath.string()), std::string::npos);
+    EXPECT_NE(error.text().where.find(kFile.string()), std::string::npos);
     EXPECT_NE(error.text().fix.find("--resume"), std::string::npos);
   }
 }

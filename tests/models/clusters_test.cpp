@@ -215,14 +215,14 @@ SiteRanges observed(const SmallBlock& block) {
   return ranges;
 }
 
-struct Case {
+struct ClusterCase {
   const char* family;
   std::int64_t kv_heads;
   bool biases;
 };
-constexpr std::array kCases = {Case{"llama", 4, false}, Case{"llama", 2, true},
-                               Case{"llama", 1, false}, Case{"qwen2", 2, false},
-                               Case{"qwen3", 2, false}, Case{"opt", 4, true}};
+constexpr std::array kClusterCases = {
+    ClusterCase{"llama", 4, false}, ClusterCase{"llama", 2, true},  ClusterCase{"llama", 1, false},
+    ClusterCase{"qwen2", 2, false}, ClusterCase{"qwen3", 2, false}, ClusterCase{"opt", 4, true}};
 
 BlockMethod clustered(int weight_bits = 16, int activation_bits = 16) {
   BlockMethod method = method_with_bits(weight_bits, activation_bits);
@@ -235,7 +235,7 @@ BlockMethod clustered(int weight_bits = 16, int activation_bits = 16) {
 
 TEST(ClusteredBlockTest, OrdersLeaveTheFunctionOfEveryFamilyAloneEachSiteAndAllTogether) {
   const at::NoGradGuard no_grad;
-  for (const Case& one : kCases) {
+  for (const ClusterCase& one : kClusterCases) {
     for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
       const SmallBlock block(small_config(one.family, one.kv_heads, one.biases), dtype);
       const SiteRanges ranges = observed(block);

@@ -11,10 +11,6 @@
 namespace lrq::models {
 namespace {
 
-at::Tensor doubles(std::vector<double> values, at::IntArrayRef shape) {
-  return at::tensor(values, at::dtype(at::kDouble)).reshape(shape);
-}
-
 /// Every scale and shift at random: scales in +-[0.05, 20], shifts normal.
 NamedTensors random_transforms(SmallBlock& block) {
   const auto& config = block.family->config();

@@ -16,10 +16,6 @@
 namespace lrq::models {
 namespace {
 
-at::Tensor doubles(std::vector<double> values, at::IntArrayRef shape) {
-  return at::tensor(values, at::dtype(at::kDouble)).reshape(shape);
-}
-
 NamedTensors statistics_of(SmallBlock& block) {
   NamedTensors statistics;
   for (const Site site : {Site::kQkvIn, Site::kOutIn, Site::kMlpIn}) {

@@ -37,20 +37,20 @@ NamedTensors maps_of(const SmallBlock& block, const BlockMethod& method, MapKey 
                          block.input.scalar_type(), key);
 }
 
-struct Case {
+struct MapCase {
   const char* family;
   std::int64_t kv_heads;
   bool biases;
 };
-constexpr std::array kCases = {Case{"llama", 2, false}, Case{"llama", 1, true},
-                               Case{"qwen2", 2, false}, Case{"qwen3", 2, false},
-                               Case{"opt", 4, true}};
+constexpr std::array kMapCases = {MapCase{"llama", 2, false}, MapCase{"llama", 1, true},
+                                  MapCase{"qwen2", 2, false}, MapCase{"qwen3", 2, false},
+                                  MapCase{"opt", 4, true}};
 constexpr std::array kKinds = {MapKind::kGreedy, MapKind::kUniform, MapKind::kHadamard,
                                MapKind::kNone};
 
 TEST(SiteMapsTest, LeaveTheFunctionOfEveryFamilyAloneWhereNothingIsQuantized) {
   const at::NoGradGuard no_grad;
-  for (const Case& one : kCases) {
+  for (const MapCase& one : kMapCases) {
     for (const MapKind kind : kKinds) {
       SmallBlock block(small_config(one.family, one.kv_heads, one.biases), at::kDouble);
       BlockMethod method = mapped(kind);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -9,6 +10,11 @@
 #include "src/models/quant_block.h"
 
 namespace lrq::models {
+
+/// float64, from numbers that a reader checks by eye.
+inline at::Tensor doubles(const std::vector<double>& values, at::IntArrayRef shape) {
+  return at::tensor(values, at::dtype(at::kDouble)).reshape(shape);
+}
 
 /// One block of 4 heads of 4 channels, of any family.
 inline ModelConfig small_config(const std::string& family, std::int64_t kv_heads, bool biases) {

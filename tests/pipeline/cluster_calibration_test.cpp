@@ -35,8 +35,8 @@ recipe::Recipe clusters_at(int weight_bits, int activation_bits) {
 }
 
 /// A small block with four samples.
-struct Scene {
-  explicit Scene(const char* family = "llama", std::int64_t kv_heads = 2)
+struct ClusterScene {
+  explicit ClusterScene(const char* family = "llama", std::int64_t kv_heads = 2)
       : block(models::small_config(family, kv_heads, false), at::kFloat) {
     for (int i = 0; i < 4; ++i) samples.push_back(block.normal({1, 6, 16}).to(at::kFloat));
   }
@@ -80,7 +80,7 @@ struct Scene {
 
 TEST(ClusterCalibrationTest, StaticRangesAreTheExtremaOverAllSamples) {
   const c10::NoGradGuard no_grad;
-  const Scene scene;
+  const ClusterScene scene;
   // Rounded probabilities would reach the sites behind them in pass C.
   recipe::Recipe recipe = clusters_at(4, 4);
   recipe.clusters.probabilities = false;
@@ -101,7 +101,7 @@ TEST(ClusterCalibrationTest, StaticRangesAreTheExtremaOverAllSamples) {
 
 TEST(ClusterCalibrationTest, EmaRangesStartAtTheFirstSampleAndMoveByOneHundredth) {
   const c10::NoGradGuard no_grad;
-  const Scene scene;
+  const ClusterScene scene;
   recipe::Recipe recipe = clusters_at(4, 4);
   recipe.clusters.range = recipe::ClusterRangeRule::kEma;
   const NamedTensors state = scene.state(recipe);
@@ -115,7 +115,7 @@ TEST(ClusterCalibrationTest, EmaRangesStartAtTheFirstSampleAndMoveByOneHundredth
 }
 
 TEST(ClusterCalibrationTest, OnlyWhatIsQuantizedHasStaticRanges) {
-  const Scene scene;
+  const ClusterScene scene;
   recipe::Recipe recipe = clusters_at(4, 16);
   recipe.activations.kv_bits = 4;
   const NamedTensors state = scene.state(recipe);
@@ -130,7 +130,7 @@ TEST(ClusterCalibrationTest, OnlyWhatIsQuantizedHasStaticRanges) {
 }
 
 TEST(ClusterCalibrationTest, EqualPartsAndDrawsDependOnSeedAndBlockAlone) {
-  const Scene scene;
+  const ClusterScene scene;
   recipe::Recipe recipe = clusters_at(4, 4);
   const NamedTensors once = scene.state(recipe);
   const NamedTensors twice = scene.state(recipe);
@@ -145,7 +145,7 @@ TEST(ClusterCalibrationTest, EqualPartsAndDrawsDependOnSeedAndBlockAlone) {
 TEST(ClusterCalibrationTest, ABlockAtFullPrecisionKeepsItsOutputAndMoreBitsComeNearer) {
   const c10::NoGradGuard no_grad;
   for (const char* family : {"llama", "opt"}) {
-    const Scene scene(family, std::string(family) == "opt" ? 4 : 2);
+    const ClusterScene scene(family, std::string(family) == "opt" ? 4 : 2);
     const at::Tensor plain = scene.block.family->forward(
         models::plain_block(*scene.block.family, scene.block.weights, at::kFloat), scene.samples[0],
         models::plain_sites());
@@ -161,7 +161,7 @@ TEST(ClusterCalibrationTest, ABlockAtFullPrecisionKeepsItsOutputAndMoreBitsComeN
 
 TEST(ClusterCalibrationTest, GptqRoundsOnTheRangesOfRowsAndClusters) {
   const c10::NoGradGuard no_grad;
-  const Scene scene;
+  const ClusterScene scene;
   recipe::Recipe recipe = clusters_at(3, 16);
   recipe.weights.rounding = recipe::Rounding::kGptq;
   recipe.gptq = {.inputs = recipe::GptqInputs::kPlain, .sequential = false};

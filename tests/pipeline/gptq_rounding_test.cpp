@@ -27,8 +27,8 @@ recipe::Recipe rounding_recipe() {
   return recipe;
 }
 
-struct Scene {
-  explicit Scene(const recipe::Recipe& r) : recipe(r), block(2), method(block_method(r)) {
+struct RoundingScene {
+  explicit RoundingScene(const recipe::Recipe& r) : recipe(r), block(2), method(block_method(r)) {
     for (int i = 0; i < 16; ++i) inputs.push_back(block.normal({1, 24, 16}).to(at::kFloat));
   }
   [[nodiscard]] NamedTensors codes() {
@@ -61,14 +61,14 @@ TEST(GptqRoundingTest, LowersTheErrorOfTheBlockOutput) {
   for (const bool sequential : {true, false}) {
     recipe::Recipe recipe = rounding_recipe();
     recipe.gptq.sequential = sequential;
-    Scene scene(recipe);
+    RoundingScene scene(recipe);
     EXPECT_LT(scene.error(scene.codes()), 0.9 * scene.error({})) << sequential;
   }
 }
 
 TEST(GptqRoundingTest, GivesEveryLinearCodesOfItsGrid) {
   const c10::NoGradGuard no_grad;
-  Scene scene(rounding_recipe());
+  RoundingScene scene(rounding_recipe());
   const NamedTensors codes = scene.codes();
   ASSERT_EQ(codes.size(), scene.block.family->block().linears.size());
   for (const models::LinearSpec& linear : scene.block.family->block().linears) {
@@ -83,7 +83,7 @@ TEST(GptqRoundingTest, GivesEveryLinearCodesOfItsGrid) {
 // vectors are nearly so.
 TEST(GptqRoundingTest, MostlyRoundsToTheNearestWhereAChannelSaysLittleOfAnother) {
   const c10::NoGradGuard no_grad;
-  Scene scene(rounding_recipe());
+  RoundingScene scene(rounding_recipe());
   const NamedTensors codes = scene.codes();
   const auto prepared =
       models::prepared_weights(*scene.block.family, scene.block.weights, {}, scene.method);

@@ -17,11 +17,16 @@ inline at::Tensor vector_of(const Values& values, at::ScalarType dtype = at::kFl
   return at::tensor(values, at::kDouble).to(dtype);
 }
 
+/// The same in float64.
+inline at::Tensor vector64(const Values& values) { return vector_of(values, at::kDouble); }
+
 inline at::Tensor matrix_of(const Matrix& rows, at::ScalarType dtype = at::kFloat) {
   std::vector<at::Tensor> parts;
   for (const Values& row : rows) parts.push_back(vector_of(row, dtype));
   return at::stack(parts);
 }
+
+inline at::Tensor matrix64(const Matrix& rows) { return matrix_of(rows, at::kDouble); }
 
 /// A leaf that collects gradient.
 inline at::Tensor leaf(const at::Tensor& value) {

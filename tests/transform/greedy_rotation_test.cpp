@@ -15,8 +15,6 @@ namespace {
 
 using namespace lrq::testing;
 
-at::Tensor matrix64(const Matrix& rows) { return matrix_of(rows, at::kDouble); }
-
 const Matrix kInput = {{1, 0, 9, 2, 0.5, -1, 3, 0}, {0, -2, 8, 1, 1, 1, -4, 0.5}};
 const Matrix kBase4 = {{0.5, 0.5, 0.5, 0.5},
                        {0, 0.40824829, -0.81649658, 0.40824829},

@@ -12,8 +12,6 @@ namespace {
 
 using namespace lrq::testing;
 
-at::Tensor vector64(const Values& values) { return vector_of(values, at::kDouble); }
-
 Draws uniform_numbers(const Values& values) { return fixed_draws({vector64(values)}, {}); }
 
 TEST(HouseholderTargetTest, VectorLeadsFromTheTokenToItsTarget) {

@@ -10,8 +10,6 @@ namespace {
 
 using namespace lrq::testing;
 
-at::Tensor vector64(const Values& values) { return vector_of(values, at::kDouble); }
-at::Tensor matrix64(const Matrix& rows) { return matrix_of(rows, at::kDouble); }
 at::Tensor matrix_for(const at::Tensor& w) { return reflect(w, at::eye(w.size(0), at::kDouble)); }
 
 TEST(HouseholderTest, SendsOneVectorToTheOther) {  // vectors 9.5

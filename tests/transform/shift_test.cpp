@@ -12,7 +12,6 @@ using namespace lrq::testing;
 constexpr double kTolerance = 1e-9;
 
 at::Tensor vector64(const Values& values) { return vector_of(values, at::kDouble); }
-at::Tensor matrix64(const Matrix& rows) { return matrix_of(rows, at::kDouble); }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   return x.matmul(weight.t()) + bias;

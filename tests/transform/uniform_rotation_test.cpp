@@ -14,8 +14,6 @@ using namespace lrq::testing;
 
 using DrawsOfStep = std::function<Draws(std::int64_t)>;
 
-at::Tensor vector64(const Values& values) { return vector_of(values, at::kDouble); }
-at::Tensor matrix64(const Matrix& rows) { return matrix_of(rows, at::kDouble); }
 at::Tensor indices(std::initializer_list<std::int64_t> values) {
   return at::tensor(at::ArrayRef<std::int64_t>(values), at::kLong);
 }
