@@ -1,8 +1,12 @@
 #include "dist/collectives.h"
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
 #include <memory>
+#include <set>
 
+#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
@@ -130,6 +134,38 @@ std::vector<std::string> gather_text(Transport& transport, const std::string& mi
     all.push_back(from == root ? mine : recv_text(transport, from, label));
   }
   return all;
+}
+
+void broadcast(Transport& transport, const at::Tensor& t, Rank root, std::string_view label) {
+  check_root(transport, root);
+  if (transport.rank() != root) {
+    transport.recv(t, root, label)->wait();
+    return;
+  }
+  Work sends;
+  for_each_peer(transport, [&](Rank peer) { sends.push_back(transport.send(t, peer, label)); });
+  wait_all(sends);
+}
+
+void tree_sum(Transport& transport, const at::Tensor& t, std::span<const Rank> group,
+              std::string_view label) {
+  expect(std::has_single_bit(group.size()),
+         concat("a tree over ", group.size(), " ranks has a power of two of them"));
+  const std::set<Rank> distinct(group.begin(), group.end());
+  expect(distinct.size() == group.size(), "a rank stands once in the group of a sum");
+  const auto found = std::find(group.begin(), group.end(), transport.rank());
+  expect(found != group.end(), "a rank that sums is in the group");
+  const auto place = static_cast<std::size_t>(found - group.begin());
+  for (std::size_t distance = 1; distance < group.size(); distance *= 2) {
+    const Rank peer = group[place ^ distance];
+    const at::Tensor theirs = at::empty_like(t);
+    const auto receive = transport.recv(theirs, peer, label);
+    const auto send = transport.send(t, peer, label);
+    receive->wait();
+    send->wait();
+    const bool lower = (place & distance) == 0;
+    t.copy_(lower ? at::add(t, theirs) : at::add(theirs, t));
+  }
 }
 
 }  // namespace lrq::dist
