@@ -34,7 +34,7 @@ void run_as_ranks(const MpiTransportOptions& options, const std::function<void(T
   }
 }
 
-constexpr MpiTransportOptions kOptions{.timeout = milliseconds(60'000)};
+const MpiTransportOptions kOptions{.timeout = milliseconds(60'000)};
 
 class MpiContractTest : public testing::TestWithParam<contract::Case> {};
 
