@@ -2,8 +2,8 @@
 # without the CUDA toolkit (the wheel's own CMake package needs the toolkit).
 #   LRQ_TORCH_ROOT   the wheel's torch folder; or Torch_DIR (…/torch/share/cmake/Torch); or the
 #                    virtual environment that launch/setup made.
-# Makes lrq::torch (torch_cpu, c10) and, where the wheel has CUDA, lrq::torch_cuda: imported, so that
-# an installed lrq-dist names them and finds them again with this same module.
+# Makes lrq::torch (torch_cpu, c10) and, where the wheel has CUDA, lrq::torch_cuda and lrq::c10_cuda:
+# imported, so that an installed lrq-dist names them and finds them again with this same module.
 set(_lrq_cache "$ENV{XDG_CACHE_HOME}")
 if(NOT _lrq_cache)
   set(_lrq_cache "$ENV{HOME}/.cache")
@@ -45,5 +45,8 @@ if(EXISTS "${LRQ_TORCH_ROOT}/lib/libtorch_cuda.so")
   target_link_libraries(lrq::torch_cuda INTERFACE lrq::torch
     "-Wl,--no-as-needed" "${LRQ_TORCH_ROOT}/lib/libtorch_cuda.so"
     "${LRQ_TORCH_ROOT}/lib/libc10_cuda.so" "-Wl,--as-needed")
+  # Streams and the caching allocator alone, a small library: what the NCCL transport uses.
+  add_library(lrq::c10_cuda INTERFACE IMPORTED GLOBAL)
+  target_link_libraries(lrq::c10_cuda INTERFACE lrq::torch "${LRQ_TORCH_ROOT}/lib/libc10_cuda.so")
 endif()
 message(STATUS "LibTorch ${LRQ_TORCH_VERSION} in ${LRQ_TORCH_ROOT}")

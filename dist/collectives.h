@@ -34,8 +34,8 @@ void barrier(Transport& transport, std::string_view label);
 void broadcast(Transport& transport, const at::Tensor& t, Rank root, std::string_view label);
 
 /// Sum t, of one shape and dtype, in place over the ranks of a group, in a fixed binary tree over
-/// their places in it: ((t0 + t1) + (t2 + t3)) + ...  Every rank of the group calls it with the same
-/// list, others do not, and every rank gets the same bits.  In log2(ranks) rounds each pair
+/// their places in it: ((t0 + t1) + (t2 + t3)) + ...  Every rank of the group calls it with the
+/// same list, others do not, and every rank gets the same bits.  In log2(ranks) rounds each pair
 /// exchanges its partial sums, and both add them, the lower place first.
 /// Throws BugError unless the list has a power of two of distinct ranks, with this one among them.
 void tree_sum(Transport& transport, const at::Tensor& t, std::span<const Rank> group,

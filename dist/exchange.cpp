@@ -1,5 +1,7 @@
 #include "dist/exchange.h"
 
+#include <thread>
+
 #include "src/base/check.h"
 #include "src/base/text.h"
 
@@ -45,6 +47,16 @@ TransportError mismatch_error(const Exchange& exchange, std::string_view found) 
                       exchange.bytes, " bytes of ", at::toString(exchange.dtype)),
        .where = describe(exchange),
        .fix = "start every rank with the same program, model and options"});
+}
+
+void back_off(std::chrono::nanoseconds waited) {
+  using std::chrono::microseconds;
+  if (waited < microseconds(20)) return;
+  if (waited < std::chrono::milliseconds(5)) {
+    std::this_thread::yield();
+  } else {
+    std::this_thread::sleep_for(microseconds(50));
+  }
 }
 
 }  // namespace lrq::dist

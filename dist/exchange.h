@@ -42,6 +42,9 @@ struct Exchange {
 /// found: "8 bytes of float" or "more than that".
 [[nodiscard]] TransportError mismatch_error(const Exchange& exchange, std::string_view found);
 
+/// Wait a little between two polls: at first not at all, then for others on this core, then asleep.
+void back_off(std::chrono::nanoseconds waited);
+
 /// Add the time between construction and destruction to a total.
 /// Owns: nothing; total must outlive the timer.
 class WaitTimer {

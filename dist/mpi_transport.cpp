@@ -6,7 +6,6 @@
 #include <map>
 #include <mpi.h>
 #include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -19,21 +18,9 @@
 namespace lrq::dist {
 namespace {
 
-using std::chrono::microseconds;
-using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
 constexpr int kTag = 0;  // MPI keeps the order of one pair, communicator and tag
-
-/// Wait a little: at first not at all, then for others on this core, then asleep.
-void back_off(nanoseconds waited) {
-  if (waited < microseconds(20)) return;
-  if (waited < milliseconds(5)) {
-    std::this_thread::yield();
-  } else {
-    std::this_thread::sleep_for(microseconds(50));
-  }
-}
 
 /// One message under way: its requests and the memory that they read or fill.
 ///
@@ -221,6 +208,7 @@ void MpiTransport::wait(Operation& operation) {
   const WaitTimer timer(waited_);
   while (!progress() || !operation.test()) {
     if (error_) throw TransportError(*error_);
+    if (options_.while_waiting) options_.while_waiting();
     const nanoseconds waited = timer.elapsed();
     if (waited > options_.timeout) error_ = timeout_error(operation.exchange(), waited);
     back_off(waited);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "dist/mpi_session.h"
@@ -13,6 +14,8 @@ struct MpiTransportOptions {
   std::chrono::milliseconds timeout{60'000};
   /// A message of this size or more travels in pieces; MPI counts bytes in an int.
   std::int64_t piece_bytes = std::int64_t{1} << 30;
+  /// Called again and again while a wait blocks, if set; what it throws leaves the wait.
+  std::function<void()> while_waiting = {};
 };
 
 /// Make the transport between host memories ("mpi").  Every rank calls it at the same point: it

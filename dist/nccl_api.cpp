@@ -1,5 +1,6 @@
 #include "dist/nccl_api.h"
 
+#include "src/base/error.h"
 #include "src/base/text.h"
 
 namespace lrq::dist {
@@ -20,5 +21,28 @@ int cuda_device_count(const std::optional<NcclApi>& api) {
 }
 
 int cuda_device_count() { return cuda_device_count(linked_nccl()); }
+
+void check_cuda(const NcclApi& api, int code, std::string_view call, std::string_view where) {
+  if (code == 0) return;
+  throw TransportError(
+      {.what = concat("CUDA: ", call, " returned ", code, ": ", api.cuda_error_text(code)),
+       .where = std::string(where),
+       .fix = "look at nvidia-smi and the kernel's log for the GPU; --transport mpi goes without "
+              "NCCL"});
+}
+
+void check_nccl(const NcclApi& api, int code, std::string_view call, void* comm,
+                std::string_view where) {
+  if (code == 0 || code == kNcclInProgress) return;
+  const char* last = comm == nullptr ? nullptr : api.last_error(comm);
+  const bool more = last != nullptr && *last != '\0';
+  throw TransportError(
+      {.what = concat("NCCL ", nccl_version(api).value_or("of unknown version"), ": ", call,
+                      " returned ", code, ": ", api.error_text(code), more ? ": " : "",
+                      more ? last : ""),
+       .where = std::string(where),
+       .fix = "read the other ranks' logs; NCCL_DEBUG=INFO makes NCCL tell more; --transport mpi "
+              "goes without it"});
+}
 
 }  // namespace lrq::dist

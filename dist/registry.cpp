@@ -1,8 +1,12 @@
 #include "dist/registry.h"
 
 #include <array>
+#include <cstdlib>
 
+#include "dist/host_link.h"
+#include "dist/local_rank.h"
 #include "dist/mpi_transport.h"
+#include "dist/nccl_transport.h"
 #include "dist/self_transport.h"
 #include "src/base/check.h"
 #include "src/base/error.h"
@@ -26,10 +30,17 @@ std::unique_ptr<Transport> make_mpi(const TransportOptions& options) {
   return make_mpi_transport(*options.session, {.timeout = options.timeout});
 }
 
-std::unique_ptr<Transport> make_nccl(const TransportOptions& /*options*/) {
-  throw UsageError({.what = "transport nccl does not exist yet",
-                    .where = kOption,
-                    .fix = "--transport mpi, which carries tensors between host memories"});
+std::unique_ptr<Transport> make_nccl(const TransportOptions& options) {
+  const Environment environment = [](const char* name) { return std::getenv(name); };
+  const auto api = linked_nccl();
+  const int gpu =
+      choose_nccl_gpu({.api = api,
+                       .launcher = has_ranks(options) ? find_launcher(environment) : std::nullopt,
+                       .tensors = options.tensors,
+                       .environment = environment});
+  return make_nccl_transport(
+      *api, make_mpi_host_link(*options.session, {.timeout = options.timeout}),
+      {.timeout = options.timeout, .device = gpu, .memory_bytes = options.gpu_memory_bytes});
 }
 
 struct Entry {
@@ -45,6 +56,26 @@ std::vector<std::string> transport_names() {
   std::vector<std::string> names;
   for (const Entry& entry : kTransports) names.emplace_back(entry.name);
   return names;
+}
+
+int choose_nccl_gpu(const NcclSurroundings& surroundings) {
+  const auto refuse = [](const char* what, const char* fix) {
+    throw UsageError({.what = what, .where = kOption, .fix = fix});
+  };
+  if (!surroundings.api) {
+    refuse("transport nccl, but this lrq-dist is built without NCCL",
+           "--transport mpi; or build where CMake finds the CUDA toolkit and NCCL (its line NCCL: "
+           "says what is missing)");
+  }
+  if (!surroundings.launcher) {
+    refuse("transport nccl, but no MPI launcher started this process",
+           "start it with mpirun -n 2 lrq-dist ..., one rank a GPU; --transport mpi needs no GPU");
+  }
+  if (surroundings.tensors == TensorsOn::kHost) {
+    refuse("transport nccl carries tensors between GPUs, and this run computes on the CPU",
+           "--transport mpi, which carries tensors between host memories");
+  }
+  return choose_gpu(surroundings.environment, cuda_device_count(surroundings.api));
 }
 
 std::unique_ptr<Transport> make_transport(const TransportOptions& options) {

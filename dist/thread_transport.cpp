@@ -24,7 +24,8 @@ class ThreadWorld::Mail {
   /// Append one side of the next message; the result numbers it within its direction.
   std::uint64_t post(const Exchange& exchange, const at::Tensor& t);
   /// Block until message `number` has been copied.
-  void wait(const Exchange& exchange, std::uint64_t number, const WaitTimer& timer);
+  void wait(const Exchange& exchange, std::uint64_t number, const WaitTimer& timer,
+            const std::function<void()>& while_waiting);
   void abort(Rank by, int exit_code) noexcept;
 
  private:
@@ -50,6 +51,10 @@ class ThreadWorld::Mail {
   };
 
   Channel& channel(const Exchange& exchange);
+  /// Block until ready(); false if the timeout passed first.
+  template <typename Ready>
+  bool await(std::unique_lock<std::mutex>& lock, const Ready& ready, const WaitTimer& timer,
+             const std::function<void()>& meanwhile);
   void throw_if_aborted(const Exchange& exchange) const;
   static void complete(Message& message);
 
@@ -103,8 +108,22 @@ void ThreadWorld::Mail::complete(Message& message) {
   message.done = true;
 }
 
-void ThreadWorld::Mail::wait(const Exchange& exchange, std::uint64_t number,
-                             const WaitTimer& timer) {
+template <typename Ready>
+bool ThreadWorld::Mail::await(std::unique_lock<std::mutex>& lock, const Ready& ready,
+                              const WaitTimer& timer, const std::function<void()>& meanwhile) {
+  if (!meanwhile) return changed_.wait_for(lock, timeout_, ready);
+  while (!ready()) {
+    if (timer.elapsed() > timeout_) return false;
+    lock.unlock();
+    meanwhile();
+    lock.lock();
+    changed_.wait_for(lock, std::chrono::milliseconds(1), ready);
+  }
+  return true;
+}
+
+void ThreadWorld::Mail::wait(const Exchange& exchange, std::uint64_t number, const WaitTimer& timer,
+                             const std::function<void()>& while_waiting) {
   std::unique_lock lock(mutex_);
   Channel& there = channel(exchange);
   const auto ready = [&] {
@@ -112,7 +131,7 @@ void ThreadWorld::Mail::wait(const Exchange& exchange, std::uint64_t number,
     const Message& message = there.messages[number - there.first];
     return message.done || (message.sent && message.awaited);
   };
-  const bool in_time = changed_.wait_for(lock, timeout_, ready);
+  const bool in_time = await(lock, ready, timer, while_waiting);
   if (number < there.first) return;
   Message& message = there.messages[number - there.first];
   if (!message.done) {
@@ -140,26 +159,31 @@ namespace {
 
 class ThreadPending final : public Pending {
  public:
-  ThreadPending(ThreadWorld::Mail& mail, std::chrono::nanoseconds& waited, Exchange exchange,
-                const at::Tensor& t)
-      : mail_(mail), waited_(waited), exchange_(std::move(exchange)) {
+  ThreadPending(ThreadWorld::Mail& mail, std::chrono::nanoseconds& waited,
+                const std::function<void()>& while_waiting, Exchange exchange, const at::Tensor& t)
+      : mail_(mail),
+        waited_(waited),
+        while_waiting_(while_waiting),
+        exchange_(std::move(exchange)) {
     number_ = mail_.post(exchange_, t);
   }
   void wait() override {
     const WaitTimer timer(waited_);
-    mail_.wait(exchange_, number_, timer);
+    mail_.wait(exchange_, number_, timer, while_waiting_);
   }
 
  private:
   ThreadWorld::Mail& mail_;
   std::chrono::nanoseconds& waited_;
+  const std::function<void()>& while_waiting_;
   Exchange exchange_;
   std::uint64_t number_ = 0;
 };
 
 class ThreadTransport final : public Transport {
  public:
-  ThreadTransport(ThreadWorld::Mail& mail, Rank self) : mail_(mail), self_(self) {}
+  ThreadTransport(ThreadWorld::Mail& mail, Rank self, std::function<void()> while_waiting)
+      : mail_(mail), self_(self), while_waiting_(std::move(while_waiting)) {}
   [[nodiscard]] Rank rank() const override { return self_; }
   [[nodiscard]] int size() const override { return mail_.size(); }
   [[nodiscard]] std::string_view name() const override { return "threads"; }
@@ -179,11 +203,12 @@ class ThreadTransport final : public Transport {
                                  std::string_view label) {
     Exchange exchange = make_exchange(direction, *this, t, peer, label);
     expect(t.device().is_cpu(), "ranks as threads carry CPU tensors");
-    return std::make_unique<ThreadPending>(mail_, waited_, std::move(exchange), t);
+    return std::make_unique<ThreadPending>(mail_, waited_, while_waiting_, std::move(exchange), t);
   }
 
   ThreadWorld::Mail& mail_;
   Rank self_;
+  std::function<void()> while_waiting_;
   std::chrono::nanoseconds waited_{0};
 };
 
@@ -196,11 +221,11 @@ ThreadWorld::ThreadWorld(int size, std::chrono::milliseconds timeout)
 
 ThreadWorld::~ThreadWorld() = default;
 
-std::unique_ptr<Transport> ThreadWorld::rank(Rank r) {
+std::unique_ptr<Transport> ThreadWorld::rank(Rank r, std::function<void()> while_waiting) {
   expect(r.value >= 0 && r.value < mail_->size(),
          concat("rank ", r, " is one of 0 to ", mail_->size() - 1));
   if (mail_->size() == 1) return std::make_unique<SelfTransport>();
-  return std::make_unique<ThreadTransport>(*mail_, r);
+  return std::make_unique<ThreadTransport>(*mail_, r, std::move(while_waiting));
 }
 
 }  // namespace lrq::dist

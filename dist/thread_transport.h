@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 
 #include "dist/transport.h"
@@ -21,7 +22,8 @@ class ThreadWorld {
 
   /// The transport of rank r ("threads"; of a world of one "self").  CPU tensors only.
   /// Throws BugError if r is not a rank of this world.
-  [[nodiscard]] std::unique_ptr<Transport> rank(Rank r);
+  /// while_waiting: called again and again while a wait blocks, if set.
+  [[nodiscard]] std::unique_ptr<Transport> rank(Rank r, std::function<void()> while_waiting = {});
 
   class Mail;
 

@@ -32,7 +32,7 @@ class Transport {
   virtual ~Transport() = default;
   [[nodiscard]] virtual Rank rank() const = 0;
   [[nodiscard]] virtual int size() const = 0;
-  [[nodiscard]] virtual std::string_view name() const = 0;  ///< "mpi", "threads", "self"
+  [[nodiscard]] virtual std::string_view name() const = 0;  ///< "mpi", "nccl", "threads", "self"
   /// t: contiguous, on this rank's device, unchanged until wait() of the result has returned
   /// (the Pending keeps it alive).  An empty tensor is a message too.
   [[nodiscard]] virtual std::unique_ptr<Pending> send(const at::Tensor& t, Rank to,

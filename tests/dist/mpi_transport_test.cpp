@@ -1,11 +1,16 @@
 #include "dist/mpi_transport.h"
 
 #include <iostream>
-#include <thread>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
 
+#include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
 #include "dist/collectives.h"
+#include "dist/host_link.h"
 #include "src/base/error.h"
 #include "src/base/text.h"
 #include "tests/dist/transport_contract.h"
@@ -34,7 +39,7 @@ void run_as_ranks(const MpiTransportOptions& options, const std::function<void(T
   }
 }
 
-constexpr MpiTransportOptions kOptions{.timeout = milliseconds(60'000)};
+const MpiTransportOptions kOptions{.timeout = milliseconds(60'000)};
 
 class MpiContractTest : public testing::TestWithParam<contract::Case> {};
 
@@ -42,7 +47,7 @@ TEST_P(MpiContractTest, Holds) { run_as_ranks(kOptions, GetParam().body); }
 
 TEST_P(MpiContractTest, HoldsWhenMessagesAreCutIntoPieces) {
   run_as_ranks({.timeout = kOptions.timeout, .piece_bytes = 1000}, [](Transport& t) {
-    if (std::string(GetParam().name) == "EverySize") return;  // 64 MiB in pieces of 1000 bytes
+    if (std::string(GetParam().name) == "EverySize") return;  // 256 MiB in pieces of 1000 bytes
     if (std::string(GetParam().name) == "BothDirectionsAtOnce") return;
     GetParam().body(t);
   });
@@ -69,6 +74,54 @@ TEST(MpiTransportTest, ReceiveOfAnotherSizeThrowsWhereAPieceFits) {
 
 TEST(MpiTransportTest, TimeoutNamesPeerAndLabel) {
   run_as_ranks({.timeout = milliseconds(30)}, contract::timeout_names_peer_and_label);
+}
+
+TEST(MpiTransportTest, EveryPeerOfAStalledRankNamesItInTime) {
+  run_as_ranks({.timeout = milliseconds(50)}, contract::peers_name_a_stalled_rank);
+}
+
+Notice offer(std::int64_t bytes) {
+  return {.kind = Notice::Kind::kOffer, .dtype = 0, .bytes = bytes, .id = {}};
+}
+
+TEST(MpiHostLinkTest, NoticesOfEachRankArriveWholeAndInOrder) {
+  constexpr int kNotices = 50;
+  const auto link = make_mpi_host_link(*session, kOptions);
+  for (int i = 0; i < kNotices; ++i) {
+    Notice notice = offer(i);
+    notice.id.fill(static_cast<char>(session->rank().value + 1));
+    for (Rank to{0}; to.value < session->size(); ++to.value) {
+      if (to != session->rank()) link->post(to, notice);
+    }
+  }
+  std::vector<int> found(static_cast<std::size_t>(session->size()));
+  const int expected = kNotices * (session->size() - 1);
+  for (int arrived = 0; arrived < expected;) {
+    const auto arrival = link->poll();
+    if (!arrival) continue;
+    ++arrived;
+    EXPECT_EQ(arrival->notice.bytes, found.at(static_cast<std::size_t>(arrival->from.value))++);
+    EXPECT_EQ(arrival->notice.id.back(), arrival->from.value + 1);
+  }
+  barrier(link->tensors(), "all notices are here");
+}
+
+TEST(MpiHostLinkTest, AWaitCallsTheWorkThatGoesOnMeanwhile) {
+  const auto link = make_mpi_host_link(*session, kOptions);
+  if (session->rank().value == 0) {  // waits for an answer to what only the work of its wait asks
+    bool asked = false;
+    link->while_waiting([&] {
+      if (!std::exchange(asked, true)) link->post(Rank{1}, offer(7));
+    });
+    link->tensors().recv(at::empty({1}, at::kByte), Rank{1}, "answer")->wait();
+    link->while_waiting({});
+  } else if (session->rank().value == 1) {
+    std::optional<HostLink::Arrival> question;
+    while (!question) question = link->poll();
+    EXPECT_EQ(question->notice.bytes, 7);
+    link->tensors().send(at::empty({1}, at::kByte), Rank{0}, "answer")->wait();
+  }
+  barrier(link->tensors(), "end");
 }
 
 TEST(MpiSessionTest, KnowsItsRankAndItsLauncher) {

@@ -46,11 +46,15 @@ TEST(RegistryTest, AutoWithoutALauncherIsARunOfOneRank) {
   EXPECT_EQ(transport->size(), 1);
 }
 
-TEST(RegistryTest, NcclIsRefusedByNameUntilItExists) {
+TEST(RegistryTest, NcclWithoutALauncherIsRefusedByName) {
   const ErrorText text = usage_error("nccl");
-  EXPECT_EQ(text.what, "transport nccl does not exist yet");
+#ifdef LRQ_TEST_NCCL_LINKED
+  EXPECT_EQ(text.what, "transport nccl, but no MPI launcher started this process");
+#else
+  EXPECT_EQ(text.what, "transport nccl, but this lrq-dist is built without NCCL");
+#endif
   EXPECT_EQ(text.where, "option --transport");
-  EXPECT_EQ(text.fix.rfind("--transport mpi", 0), 0U);
+  EXPECT_NE(text.fix.find("--transport mpi"), std::string::npos);
 }
 
 TEST(RegistryTest, AnUnknownNameIsAnsweredWithTheKnownOnes) {
@@ -101,6 +105,33 @@ NcclApi stand_in() {
                 *count = 3;
                 return 0;
               }};
+}
+
+std::string refusal(const NcclSurroundings& surroundings) {
+  try {
+    (void)choose_nccl_gpu(surroundings);
+  } catch (const UsageError& error) {
+    EXPECT_NE(error.text().fix.find("--transport mpi"), std::string::npos) << error.text().what;
+    return error.text().what;
+  }
+  return {};
+}
+
+TEST(RegistryTest, NcclIsRefusedForTheFirstThingThatIsMissing) {
+  NcclSurroundings around{.environment = [](const char* name) {
+    return std::string(name) == "OMPI_COMM_WORLD_LOCAL_RANK" ? "2" : nullptr;
+  }};
+  EXPECT_EQ(refusal(around), "transport nccl, but this lrq-dist is built without NCCL");
+  around.api = stand_in();
+  EXPECT_EQ(refusal(around), "transport nccl, but no MPI launcher started this process");
+  around.launcher = Launcher{"mpirun", 4};
+  EXPECT_EQ(refusal(around),
+            "transport nccl carries tensors between GPUs, and this run computes on the CPU");
+  around.tensors = TensorsOn::kGpu;
+  EXPECT_EQ(refusal(around), "");
+  EXPECT_EQ(choose_nccl_gpu(around), 2);
+  around.api->get_device_count = [](int* /*count*/) { return 100; };  // cudaErrorNoDevice
+  EXPECT_EQ(refusal(around), "transport nccl, and CUDA sees no GPU");
 }
 
 TEST(NcclApiTest, VersionAndDevicesComeFromTheTable) {

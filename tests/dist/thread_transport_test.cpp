@@ -61,6 +61,22 @@ TEST(ThreadTransportTest, TimeoutNamesPeerAndLabel) {
   EXPECT_NO_THROW(run_as_threads(2, milliseconds(30), contract::timeout_names_peer_and_label));
 }
 
+TEST(ThreadTransportTest, EveryPeerOfAStalledRankNamesItInTime) {
+  EXPECT_NO_THROW(run_as_threads(4, milliseconds(30), contract::peers_name_a_stalled_rank));
+}
+
+TEST(ThreadTransportTest, AWaitCallsTheWorkThatGoesOnMeanwhile) {
+  ThreadWorld world(2, kTimeout);
+  const auto sender = world.rank(Rank{1});
+  const at::Tensor tensor = at::empty({1}, at::kByte);
+  std::unique_ptr<Pending> send;
+  const auto receiver = world.rank(Rank{0}, [&] {
+    if (!send) send = sender->send(tensor, Rank{0}, "x");
+  });
+  receiver->recv(at::empty({1}, at::kByte), Rank{1}, "x")->wait();  // of what the work sends
+  EXPECT_TRUE(send);
+}
+
 TEST(ThreadTransportTest, AbortWakesEveryWaitingPeerWithTheSameError) {
   ThreadWorld world(3, kTimeout);
   std::vector<std::string> told(3);

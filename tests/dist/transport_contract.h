@@ -25,11 +25,16 @@ struct Case {
 /// Every promise that does not end the job; each needs at least two ranks and any timeout >= 2 s.
 [[nodiscard]] std::span<const Case> cases();
 
-/// Rank 1 awaits 8 bytes and rank 0 sends more or fewer: the receive throws.
+/// Rank 1 awaits 8 bytes and rank 0 sends more or fewer: the receive throws.  The send may throw
+/// too.
 void receive_of_another_size(Transport& transport, std::int64_t sent_bytes);
 
 /// Rank 0 awaits a message that rank 1 never sends: TransportError with both ranks, the label and
 /// the time.  Needs a transport with a short timeout.
 void timeout_names_peer_and_label(Transport& transport);
+
+/// The last rank does nothing while every other one exchanges with it: each gets a TransportError
+/// that names it.  Needs a transport with a short timeout.
+void peers_name_a_stalled_rank(Transport& transport);
 
 }  // namespace lrq::dist::contract
