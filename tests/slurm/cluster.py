@@ -147,11 +147,22 @@ class Cluster:
         return self.facts(job)["JobState"]
 
     def wait(self, job, seconds):
-        """Until the job has left the queue; one that waits to be started again is started now."""
+        """Until the job has left the queue.
+
+        One that is queued again waits two minutes by itself, which is cut to eight seconds: sooner,
+        Slurm may take the end of the shell before for that of the new one.
+        """
+        queued_again = None
+
         def over():
+            nonlocal queued_again
             facts = self.facts(job)
             if facts["JobState"] == "PENDING" and facts.get("Reason") == "BeginTime":
-                self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+                queued_again = queued_again or time.monotonic()
+                if time.monotonic() > queued_again + 8:
+                    self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+            else:
+                queued_again = None
             return facts["JobState"] not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING",
                                              "REQUEUED")
         until(over, seconds, f"the end of job {job}: {self.facts(job)}")
