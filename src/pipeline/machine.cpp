@@ -1,0 +1,127 @@
+#include "src/pipeline/machine.h"
+
+#include "src/base/error.h"
+#include "src/base/text.h"
+
+namespace lrq::pipeline {
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+
+/// What of a data sheet's figure is taken as sustained.  No GPU has run this program: these shares
+/// are what large products and streaming passes are commonly seen to reach, and docs/planning.md
+/// says how the prediction changes with them.
+constexpr double kOfPeakProducts = 0.60;
+constexpr double kOfPeakAttention = 0.50;
+constexpr double kOfBandwidth = 0.80;
+
+/// A GPU from its data sheet: operations/s dense without sparsity, bytes/s.
+Machine gpu(std::string name, std::string sheet, double bfloat16_peak, double tf32_peak,
+            double memory_bandwidth, double memory, double link) {
+  return {.name = std::move(name),
+          .source = concat(sheet, "; 60 % of peak in products, 50 % in attention, 80 % of memory "
+                                  "bandwidth, link and network: assumed"),
+          .float32_products = kOfPeakProducts * tf32_peak,
+          .bfloat16_products = kOfPeakProducts * bfloat16_peak,
+          .attention = kOfPeakAttention * bfloat16_peak,
+          .quantizer = kOfBandwidth * memory_bandwidth,
+          .elementwise = kOfBandwidth * memory_bandwidth,
+          .learning_step_s = 5e-4,  // some 500 launches of which the device hides most
+          .forward_s = 1e-4,
+          .fused_cast = true,  // assumed: there is no kernel for a GPU yet
+          .checkpoint_read = 4e9,
+          .hdf5_write = 1.5e9,
+          .hdf5_read = 2.5e9,
+          .memory_copy = 20e9,  // host to device over PCIe
+          .storage = 20e9,  // eight local NVMe drives
+          .link = kOfBandwidth * link,
+          .network = kOfBandwidth * 50e9,  // 400 Gbit/s for each GPU
+          .latency_s = 2e-5,
+          .file_s = 5e-3,
+          .ranks_per_node = 8,
+          .base_bytes = 1.5 * kGiB,  // CUDA context, NCCL buffers, library kernels
+          .memory_bytes = memory};
+}
+
+/// Two cores of an AMD EPYC with AVX-512, one thread a rank: a probe of this repository's
+/// development machine, rounded.
+Machine cpu() {
+  return {.name = "cpu",
+          .source = "probed on two cores of an AMD EPYC, one thread a rank",
+          .measured = true,
+          .float32_products = 110e9,
+          .bfloat16_products = 250e9,
+          .attention = 60e9,
+          .quantizer = 12e9,
+          .elementwise = 10e9,
+          .learning_step_s = 2.5e-3,
+          .forward_s = 0.4e-3,
+          .checkpoint_read = 1.5e9,
+          .hdf5_write = 0.5e9,
+          .hdf5_read = 1.5e9,
+          .memory_copy = 8e9,
+          .link = 3e9,
+          .network = 1e9,
+          .latency_s = 2e-5,
+          .file_s = 2e-3,
+          .base_bytes = 0.35 * kGiB,
+          .memory_bytes = 16.0 * kGiB};
+}
+
+const std::vector<Machine>& machines() {
+  static const std::vector<Machine> kMachines = {
+      gpu("a100", "NVIDIA A100 80GB SXM data sheet: 312 TFLOP/s bfloat16, 156 TF32, 2.039 TB/s, "
+                  "NVLink 600 GB/s both ways",
+          312e12, 156e12, 2.039e12, 80e9, 300e9),
+      gpu("h100", "NVIDIA H100 SXM data sheet: 989 TFLOP/s bfloat16, 494 TF32, 3.35 TB/s, NVLink "
+                  "900 GB/s both ways",
+          989e12, 494e12, 3.35e12, 80e9, 450e9),
+      gpu("h200", "NVIDIA H200 SXM data sheet: 989 TFLOP/s bfloat16, 494 TF32, 4.8 TB/s, NVLink "
+                  "900 GB/s both ways",
+          989e12, 494e12, 4.8e12, 141e9, 450e9),
+      cpu()};
+  return kMachines;
+}
+
+}  // namespace
+
+const std::vector<MachineField>& machine_fields() {
+  static const std::vector<MachineField> kFields = {
+      {"float32_products", &Machine::float32_products},
+      {"bfloat16_products", &Machine::bfloat16_products},
+      {"attention", &Machine::attention},
+      {"quantizer", &Machine::quantizer},
+      {"elementwise", &Machine::elementwise},
+      {"learning_step_s", &Machine::learning_step_s},
+      {"forward_s", &Machine::forward_s},
+      {"checkpoint_read", &Machine::checkpoint_read},
+      {"hdf5_write", &Machine::hdf5_write},
+      {"hdf5_read", &Machine::hdf5_read},
+      {"memory_copy", &Machine::memory_copy},
+      {"storage", &Machine::storage},
+      {"link", &Machine::link},
+      {"network", &Machine::network},
+      {"latency_s", &Machine::latency_s},
+      {"file_s", &Machine::file_s},
+      {"base_bytes", &Machine::base_bytes},
+      {"memory_bytes", &Machine::memory_bytes}};
+  return kFields;
+}
+
+const Machine& known_machine(std::string_view name) {
+  for (const Machine& machine : machines()) {
+    if (machine.name == name) return machine;
+  }
+  throw UsageError({.what = concat("no machine is called '", name, "'"),
+                    .where = "option --machine",
+                    .fix = concat("use ", join(known_machine_names(), ", "),
+                                  ", or a file that lrq-dist plan --probe wrote")});
+}
+
+std::vector<std::string> known_machine_names() {
+  std::vector<std::string> names;
+  for (const Machine& machine : machines()) names.push_back(machine.name);
+  return names;
+}
+
+}  // namespace lrq::pipeline
