@@ -37,7 +37,7 @@ struct PlanOptions {
 /// "80GiB", "80GB", "512MiB" or bytes.
 double bytes_of(const std::string& text) {
   static const std::map<std::string, double> kUnits = {
-      {"", 1.0},   {"B", 1.0},   {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0},
+      {"", 1.0},   {"B", 1.0},  {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0},
       {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}};
   std::size_t used = 0;
   double value = -1.0;
@@ -120,8 +120,7 @@ PlanReport make_report(Session& session, const PlanOptions& options) {
                  .store_bytes = bytes(pipeline::store_dtype(recipe, compute)),
                  .file_bytes = file_bytes(config.text)};
   report.work.recipe.train.wave = std::min(recipe.train.wave, report.figures.blocks);
-  const auto& [work, figures, machine] =
-      std::tie(report.work, report.figures, report.machine);
+  const auto& [work, figures, machine] = std::tie(report.work, report.figures, report.machine);
   report.estimate = pipeline::estimate_run(work, figures, machine, report.shape);
   report.schedules = pipeline::compare_schedules(work, figures, machine, report.shape);
   report.advice = pipeline::advice_to_fit(work, figures, machine, report.shape);
@@ -156,8 +155,9 @@ void add_plan_command(CLI::App& app, Chosen& chosen) {
       "plan", "What a calibration would take, from config.json alone: memory, time, disk, traffic");
   auto& shape = options->shape;
   command->add_option("--model", options->model, "config.json, or a folder that holds one");
-  command->add_option("--machine", options->machine,
-                      "a100, h100, h200, cpu, or a file that --probe wrote")
+  command
+      ->add_option("--machine", options->machine,
+                   "a100, h100, h200, cpu, or a file that --probe wrote")
       ->capture_default_str();
   command->add_flag("--probe", options->probe,
                     "measure this machine instead (on as many ranks as are started); --json FILE "
@@ -172,12 +172,14 @@ void add_plan_command(CLI::App& app, Chosen& chosen) {
   command->add_option("--seqlen", options->tokens, "tokens per sample")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--replicas", shape.replicas,
-                      "ranks that share a micro-batch (not in calibrate yet)")
+  command
+      ->add_option("--replicas", shape.replicas,
+                   "ranks that share a micro-batch (not in calibrate yet)")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--targets", options->targets,
-                      "disk, or kept for a wave in host or device (not in calibrate yet)")
+  command
+      ->add_option("--targets", options->targets,
+                   "disk, or kept for a wave in host or device (not in calibrate yet)")
       ->check(CLI::IsMember({"disk", "host", "device"}))
       ->capture_default_str();
   command->add_flag("--overlapped", options->overlapped,

@@ -53,8 +53,8 @@ std::string rank_rows(const char* which, const RankEstimate& rank) {
   const auto& memory = rank.memory;
   return memory_row(concat(which, " rank ", rank.rank, " chain"), memory.chain) +
          memory_row("  learn", memory.learn) + memory_row("  freeze", memory.freeze) +
-         concat("  with ", size(memory.base), " that a process needs anyway: ",
-                size(memory.most()), "; and ", size(memory.mapped),
+         concat("  with ", size(memory.base), " that a process needs anyway: ", size(memory.most()),
+                "; and ", size(memory.mapped),
                 " of mapped checkpoint, which the system may take back\n");
 }
 
@@ -80,9 +80,9 @@ std::string phase_table(const pipeline::RunEstimate& estimate) {
   std::string text = row(widths, {"phase", "time", "of it loading", "computing [rank-s]",
                                   "files [rank-s]", "on the wire"});
   for (const pipeline::PhaseEstimate& phase : estimate.phases) {
-    text += row(widths, {phase.name, format_seconds(phase.seconds),
-                         format_seconds(phase.loading_seconds), fixed(phase.computing, 1),
-                         fixed(phase.file_seconds, 1), size(phase.wire_bytes)});
+    text += row(widths,
+                {phase.name, format_seconds(phase.seconds), format_seconds(phase.loading_seconds),
+                 fixed(phase.computing, 1), fixed(phase.file_seconds, 1), size(phase.wire_bytes)});
   }
   return text + concat("all        ", format_seconds(estimate.seconds()), ", ", estimate.steps,
                        " steps in ", estimate.waves, " waves; not waiting for another rank ",
@@ -119,8 +119,9 @@ std::string heading(const PlanReport& report) {
       " learnables a block\n", "ranks      ", report.shape.ranks, ", waves of ",
       work.recipe.train.wave, " on ", report.estimate.stages, " stages, ", report.shape.replicas,
       report.shape.replicas == 1 ? " replica" : " replicas", ", targets on ",
-      pipeline::targets_name(report.shape.targets), ", files ", files_name(report.shape.files), today ? "" : concat(" (", kNotYet, ")"), "\n",
-      "machine    ", report.machine.name, ": ", report.machine.source, "\n");
+      pipeline::targets_name(report.shape.targets), ", files ", files_name(report.shape.files),
+      today ? "" : concat(" (", kNotYet, ")"), "\n", "machine    ", report.machine.name, ": ",
+      report.machine.source, "\n");
   if (!report.machine.measured) text = "PREDICTED, NEVER RUN: no GPU has run this program\n" + text;
   const std::string missing = pipeline::not_counted(work.recipe);
   if (!missing.empty()) text += concat("not in it  ", missing, "\n");
@@ -128,9 +129,8 @@ std::string heading(const PlanReport& report) {
 }
 
 Json use_json(const MemoryUse& use) {
-  return {{"weights", use.weights},   {"learnables", use.learnables},
-          {"optimiser", use.optimiser}, {"work", use.work},
-          {"activations", use.activations}, {"targets", use.targets},
+  return {{"weights", use.weights}, {"learnables", use.learnables},   {"optimiser", use.optimiser},
+          {"work", use.work},       {"activations", use.activations}, {"targets", use.targets},
           {"total", use.total()}};
 }
 

@@ -26,32 +26,34 @@ struct Passes {
 };
 constexpr Passes kForward = {.hidden = 20, .queries = 5, .values = 5, .inner = 5};
 constexpr Passes kBackward = {.hidden = 57, .queries = 6, .values = 7, .inner = 11};
-constexpr double kLosses = 13.0;            // of C
-constexpr double kLossesBackward = 12.0;    // of C
-constexpr double kSharedHeads = 4.0;        // of Q: keys and values repeated
+constexpr double kLosses = 13.0;          // of C
+constexpr double kLossesBackward = 12.0;  // of C
+constexpr double kSharedHeads = 4.0;      // of Q: keys and values repeated
 constexpr double kSharedHeadsBackward = 5.0;
 constexpr double kStatistics = 2.0;  // of each linear's input
 
 double elements(const BlockWork& work, Passes passes, double shared) {
   const BlockFigures& b = work.block;
   if (b.shares_heads) passes.queries += shared;
-  return static_cast<double>(work.tokens) *
-         (passes.hidden * static_cast<double>(b.hidden) +
-          passes.queries * static_cast<double>(b.queries) +
-          passes.values * static_cast<double>(b.values) +
-          passes.inner * static_cast<double>(b.inner));
+  return static_cast<double>(work.tokens) * (passes.hidden * static_cast<double>(b.hidden) +
+                                             passes.queries * static_cast<double>(b.queries) +
+                                             passes.values * static_cast<double>(b.values) +
+                                             passes.inner * static_cast<double>(b.inner));
 }
 
 double hidden_elements(const BlockWork& work, double passes) {
   return passes * static_cast<double>(work.tokens * work.block.hidden);
 }
 
+/// Channels of a token that the linears read, each site once.
+std::int64_t site_widths(const BlockFigures& b) { return 2 * b.hidden + b.queries + b.inner; }
+
 /// Elements that pass a quantizer of activations, for one sample.
 double quantized_elements(const BlockWork& work) {
   const models::BlockMethod method = block_method(work.recipe);
   const BlockFigures& b = work.block;
   std::int64_t widths = 0;
-  if (!method.activation.identity()) widths += 2 * b.hidden + b.queries + b.inner;
+  if (!method.activation.identity()) widths += site_widths(b);
   if (!method.query.identity()) widths += b.queries;
   if (!method.key_value.identity()) widths += 2 * b.values;
   return static_cast<double>(work.tokens * widths);
@@ -62,11 +64,13 @@ double weights_to_quantize(const BlockWork& work) {
                                                      : static_cast<double>(work.block.weights);
 }
 
-/// Bytes to convert inputs and outputs of the linears, one way.
-double casts(const BlockWork& work) {
+/// Bytes to convert what linears and attention read, and what linears give, one way.
+double casts(const BlockWork& work, const Machine& machine) {
   if (work.compute_bytes == 4) return 0.0;
+  const BlockFigures& b = work.block;
+  const std::int64_t read = machine.fused_cast ? 0 : site_widths(b);
   return kCast *
-         static_cast<double>(work.tokens * (work.block.linear_inputs + work.block.linear_outputs));
+         static_cast<double>(work.tokens * (read + b.queries + 2 * b.values + b.linear_outputs));
 }
 
 /// Bytes to convert the weights, one way.
@@ -91,8 +95,8 @@ double product_rate(const BlockWork& work, const Machine& machine) {
 Seconds forward_of(const BlockWork& work, const Machine& machine) {
   return {.products = product_operations(work) / product_rate(work, machine),
           .attention = attention_operations(work) / machine.attention,
-          .elementwise =
-              (kFloat * elements(work, kForward, kSharedHeads) + casts(work)) / machine.elementwise,
+          .elementwise = (kFloat * elements(work, kForward, kSharedHeads) + casts(work, machine)) /
+                         machine.elementwise,
           .starting = machine.forward_s};
 }
 
@@ -114,12 +118,11 @@ Seconds backward_of(const BlockWork& work, const Machine& machine) {
   return {
       .products = 2.0 * product_operations(work) / product_rate(work, machine),
       .attention = kBackwardOfAttention * attention_operations(work) / machine.attention,
-      .quantizer =
-          (weight_pass(work, machine) + kBackThroughQuantizer * quantized_elements(work)) /
-          machine.quantizer,
+      .quantizer = (weight_pass(work, machine) + kBackThroughQuantizer * quantized_elements(work)) /
+                   machine.quantizer,
       .elementwise = (kFloat * (elements(work, kBackward, kSharedHeadsBackward) +
                                 hidden_elements(work, kLossesBackward)) +
-                      casts(work) + weight_casts(work, machine)) /
+                      casts(work, machine) + weight_casts(work, machine)) /
                      machine.elementwise};
 }
 
@@ -141,7 +144,7 @@ double attention_operations(const BlockWork& work) {
 Seconds plain_forward(const BlockWork& work, const Machine& machine) {
   Seconds seconds = forward_of(work, machine);
   const BlockFigures& b = work.block;
-  const auto observed = static_cast<double>(work.tokens * (2 * b.hidden + b.queries + b.inner));
+  const auto observed = static_cast<double>(work.tokens * site_widths(b));
   seconds.elementwise += kFloat * kStatistics * observed / machine.elementwise;
   return seconds;
 }
@@ -173,8 +176,8 @@ Seconds learning_step(const BlockWork& work, const Machine& machine, std::int64_
     add(sample, quantized_forward(work, machine));
   }
   add(step, sample, static_cast<double>(samples));
-  step.elementwise += kFloat * kPassesOfAdamW * static_cast<double>(work.learnables.stepped) /
-                      machine.elementwise;
+  step.elementwise +=
+      kFloat * kPassesOfAdamW * static_cast<double>(work.learnables.stepped) / machine.elementwise;
   step.starting += machine.learning_step_s * static_cast<double>(samples);
   return step;
 }

@@ -48,16 +48,16 @@ struct Seconds {
 ///   + 8 T (2 C + Q + I) / elementwise                                       its statistics
 /// where each number counts how often a float32 of that width is read or written: a norm takes 7,
 /// a residual 3, rotary embeddings 3, merging heads 2, sharing heads 4 (only with grouped queries),
-/// SiLU and its product 5.  In bfloat16 every input and output of a linear is converted, 6 bytes
-/// each.
+/// SiLU and its product 5.  In bfloat16 every site, query, key, value and output of a linear is
+/// converted, 6 bytes an element (sites not where the quantizer does it: Machine::fused_cast).
 [[nodiscard]] Seconds plain_forward(const BlockWork& work, const Machine& machine);
 
 /// One sample through a folded block, measured against its target: as plain_forward without the
 /// statistics, with 13 C for the two losses, and 8 bytes for each element that is quantized.
 [[nodiscard]] Seconds frozen_forward(const BlockWork& work, const Machine& machine);
 
-/// Fold a block: 8 F bytes through the quantizer, and in bfloat16 6 F more to convert, or 6 F in all
-/// where it leaves the quantizer converted (Machine::fused_cast).
+/// Fold a block: 8 F bytes through the quantizer, and in bfloat16 6 F more to convert, or 6 F in
+/// all where it leaves the quantizer converted (Machine::fused_cast).
 [[nodiscard]] Seconds fold_weights(const BlockWork& work, const Machine& machine);
 
 /// One step of one block on `samples` samples of a micro-batch: fold once, and for each sample

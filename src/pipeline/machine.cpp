@@ -19,8 +19,9 @@ constexpr double kOfBandwidth = 0.80;
 Machine gpu(std::string name, std::string sheet, double bfloat16_peak, double tf32_peak,
             double memory_bandwidth, double memory, double link) {
   return {.name = std::move(name),
-          .source = concat(sheet, "; 60 % of peak in products, 50 % in attention, 80 % of memory "
-                                  "bandwidth, link and network: assumed"),
+          .source = concat(sheet,
+                           "; 60 % of peak in products, 50 % in attention, 80 % of memory "
+                           "bandwidth, link and network: assumed"),
           .float32_products = kOfPeakProducts * tf32_peak,
           .bfloat16_products = kOfPeakProducts * bfloat16_peak,
           .attention = kOfPeakAttention * bfloat16_peak,
@@ -33,7 +34,7 @@ Machine gpu(std::string name, std::string sheet, double bfloat16_peak, double tf
           .hdf5_write = 1.5e9,
           .hdf5_read = 2.5e9,
           .memory_copy = 20e9,  // host to device over PCIe
-          .storage = 20e9,  // eight local NVMe drives
+          .storage = 20e9,      // eight NVMe drives, or a parallel file system
           .link = kOfBandwidth * link,
           .network = kOfBandwidth * 50e9,  // 400 Gbit/s for each GPU
           .latency_s = 2e-5,
@@ -70,14 +71,17 @@ Machine cpu() {
 
 const std::vector<Machine>& machines() {
   static const std::vector<Machine> kMachines = {
-      gpu("a100", "NVIDIA A100 80GB SXM data sheet: 312 TFLOP/s bfloat16, 156 TF32, 2.039 TB/s, "
-                  "NVLink 600 GB/s both ways",
+      gpu("a100",
+          "NVIDIA A100 80GB SXM data sheet: 312 TFLOP/s bfloat16, 156 TF32, 2.039 TB/s, "
+          "NVLink 600 GB/s both ways",
           312e12, 156e12, 2.039e12, 80e9, 300e9),
-      gpu("h100", "NVIDIA H100 SXM data sheet: 989 TFLOP/s bfloat16, 494 TF32, 3.35 TB/s, NVLink "
-                  "900 GB/s both ways",
+      gpu("h100",
+          "NVIDIA H100 SXM data sheet: 989 TFLOP/s bfloat16, 494 TF32, 3.35 TB/s, NVLink "
+          "900 GB/s both ways",
           989e12, 494e12, 3.35e12, 80e9, 450e9),
-      gpu("h200", "NVIDIA H200 SXM data sheet: 989 TFLOP/s bfloat16, 494 TF32, 4.8 TB/s, NVLink "
-                  "900 GB/s both ways",
+      gpu("h200",
+          "NVIDIA H200 SXM data sheet: 989 TFLOP/s bfloat16, 494 TF32, 4.8 TB/s, NVLink "
+          "900 GB/s both ways",
           989e12, 494e12, 4.8e12, 141e9, 450e9),
       cpu()};
   return kMachines;

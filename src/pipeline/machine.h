@@ -20,19 +20,19 @@ struct Machine {
   double elementwise = 0;        ///< bytes/s of sums, products and casts
   double learning_step_s = 0;    ///< of a block with next to no work: what starting its parts costs
   double forward_s = 0;          ///< likewise, of one sample forward
-  bool fused_cast = false;       ///< weights leave the quantizer in the compute dtype
+  bool fused_cast = false;       ///< what is quantized leaves the quantizer in the compute dtype
   double checkpoint_read = 0;    ///< bytes/s of weights: file to float32
   double hdf5_write = 0;         ///< bytes/s of activations, checksum included
   double hdf5_read = 0;          ///< likewise
-  double memory_copy = 0;        ///< bytes/s: targets that are kept in memory to where they are used
-  double storage = 0;            ///< bytes/s that all ranks of the run share; 0: no common limit
-  double link = 0;               ///< bytes/s between two ranks of a node
-  double network = 0;            ///< bytes/s between two nodes, for each rank
-  double latency_s = 0;          ///< of a message
-  double file_s = 0;             ///< to make one small file durable
-  int ranks_per_node = 0;        ///< 0: all ranks in one
-  double base_bytes = 0;         ///< of a process that computes nothing yet
-  double memory_bytes = 0;       ///< of one rank's device
+  double memory_copy = 0;   ///< bytes/s: targets that are kept in memory to where they are used
+  double storage = 0;       ///< bytes/s that the ranks of one node share; 0: no such limit
+  double link = 0;          ///< bytes/s between two ranks of a node
+  double network = 0;       ///< bytes/s between two nodes, for each rank
+  double latency_s = 0;     ///< of a message
+  double file_s = 0;        ///< to make one small file durable
+  int ranks_per_node = 0;   ///< 0: all ranks in one
+  double base_bytes = 0;    ///< of a process that computes nothing yet
+  double memory_bytes = 0;  ///< of one rank's device
 };
 
 /// One figure of a machine by its name in a file.

@@ -8,14 +8,13 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
-
-#include <unistd.h>
 
 #include "dist/collectives.h"
 #include "io/activation_store.h"
@@ -131,12 +130,12 @@ class Probe {
                          models::initial_learnables(*family, weights, statistics, method),
                          {.recipe = recipe});
     const std::array input{normal({1, 2, 16})};
-    machine_.learning_step_s = seconds_of(
-        [&] { (void)trainer.step(input, input, BlockTrainer::Emit::kYes); });
+    machine_.learning_step_s =
+        seconds_of([&] { (void)trainer.step(input, input, BlockTrainer::Emit::kYes); });
     const models::EffectiveBlock plain = models::plain_block(*family, weights, at::kFloat);
     const c10::NoGradGuard no_grad;
-    machine_.forward_s = seconds_of(
-        [&] { (void)family->forward(plain, input[0], models::plain_sites()); });
+    machine_.forward_s =
+        seconds_of([&] { (void)family->forward(plain, input[0], models::plain_sites()); });
   }
 
   /// Products of a linear forward and backward: y = x W^T, dx = g W, dW = g^T x.
@@ -179,8 +178,8 @@ class Probe {
     const double seconds = seconds_of([&] {
       const at::Tensor y = quant::fake_quant_weight(weight, transform, {.bits = 4});
       (void)torch::autograd::grad(
-          {y}, {transform.column_scale, transform.row_scale, transform.clip_upper,
-                transform.clip_lower},
+          {y},
+          {transform.column_scale, transform.row_scale, transform.clip_upper, transform.clip_lower},
           {ones});
     });
     return 4.0 * kFloat * kInner * kHidden / seconds;
@@ -212,28 +211,37 @@ class Probe {
     const auto weights = folder_ / "weights";
     files->write(weights, bytes);
     machine_.checkpoint_read =
-        static_cast<double>(half.nbytes()) / seconds_of([&] {
-          const std::string text = files->read(weights);
-          (void)at::from_blob(const_cast<char*>(text.data()), half.sizes(), at::kBFloat16)
-              .to(at::kFloat);
-        }, wall_seconds);
-    machine_.file_s = seconds_of([&] { io::write_atomically(*files, folder_ / "small", "x"); },
-                                 wall_seconds);
+        static_cast<double>(half.nbytes()) /
+        seconds_of(
+            [&] {
+              const std::string text = files->read(weights);
+              (void)at::from_blob(const_cast<char*>(text.data()), half.sizes(), at::kBFloat16)
+                  .to(at::kFloat);
+            },
+            wall_seconds);
+    machine_.file_s =
+        seconds_of([&] { io::write_atomically(*files, folder_ / "small", "x"); }, wall_seconds);
     io::ActivationStore store(*files, folder_, {.tokens = kTokens, .hidden = kHidden});
     const io::Boundary boundary{io::Chain::kQuantized, BoundaryIndex{1}};
     constexpr std::int64_t kSamples = 32;
     const at::Tensor sample = at::ones({1, kTokens, kHidden});
     const double all = static_cast<double>(kSamples) * static_cast<double>(sample.nbytes());
-    machine_.hdf5_write = all / seconds_of([&] {
-                            store.remove(boundary);
-                            const auto shard = store.create(boundary, Rank{0}, kSamples);
-                            for (std::int64_t i = 0; i < kSamples; ++i) shard->write(i, sample);
-                            shard->seal();
-                          }, wall_seconds);
+    machine_.hdf5_write = all / seconds_of(
+                                    [&] {
+                                      store.remove(boundary);
+                                      const auto shard = store.create(boundary, Rank{0}, kSamples);
+                                      for (std::int64_t i = 0; i < kSamples; ++i)
+                                        shard->write(i, sample);
+                                      shard->seal();
+                                    },
+                                    wall_seconds);
     const auto reader = store.open(boundary, kSamples);
-    machine_.hdf5_read = all / seconds_of([&] {
-                           for (std::int64_t i = 0; i < kSamples; ++i) (void)reader->read(i);
-                         }, wall_seconds);
+    machine_.hdf5_read = all / seconds_of(
+                                   [&] {
+                                     for (std::int64_t i = 0; i < kSamples; ++i)
+                                       (void)reader->read(i);
+                                   },
+                                   wall_seconds);
   }
 
   /// There and back between ranks 0 and 1: one message is half of it.

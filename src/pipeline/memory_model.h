@@ -31,20 +31,20 @@ struct RankMemory {
   MemoryUse freeze;
   double base = 0.0;    ///< Machine::base_bytes
   double mapped = 0.0;  ///< pages of the checkpoint that it has read; the system may take them back
-  [[nodiscard]] double most() const;   ///< base and the largest phase: what has to fit
-  [[nodiscard]] double peak() const;   ///< with the mapped pages: what a measurement shows
+  [[nodiscard]] double most() const;  ///< base and the largest phase: what has to fit
+  [[nodiscard]] double peak() const;  ///< with the mapped pages: what a measurement shows
   [[nodiscard]] const MemoryUse& heaviest() const;
 };
 
 /// How much of a model a rank holds.
 struct RankShare {
-  int chain_blocks = 0;        ///< original blocks in the full-precision chain
-  int learn_blocks = 0;        ///< of a wave
-  int touched_blocks = 0;      ///< different ones, over the whole run
-  bool embeds = false;         ///< the chain's first rank
-  std::int64_t samples = 1;    ///< of a micro-batch, on this rank
+  int chain_blocks = 0;           ///< original blocks in the full-precision chain
+  int learn_blocks = 0;           ///< of a wave
+  int touched_blocks = 0;         ///< different ones, over the whole run
+  bool embeds = false;            ///< the chain's first rank
+  std::int64_t samples = 1;       ///< of a micro-batch, on this rank
   std::int64_t kept_samples = 0;  ///< whose targets and inputs stay in device memory
-  bool on_device = false;      ///< checkpoint pages lie in the host's memory, not in the device's
+  bool on_device = false;  ///< checkpoint pages lie in the host's memory, not in the device's
 };
 
 /// Original blocks of the chain, ready to run: c F for each (c: bytes of a compute element); while

@@ -24,7 +24,6 @@ BlockFigures block_figures(const models::Family& family) {
   for (const models::LinearSpec& linear : family.block().linears) {
     figures.weights += linear.out * linear.in;
     figures.largest_weight = std::max(figures.largest_weight, linear.out * linear.in);
-    figures.linear_inputs += linear.in;
     figures.linear_outputs += linear.out;
     if (linear.input == models::Site::kDownIn) figures.inner = linear.in;
   }
@@ -93,8 +92,8 @@ LearnableFigures learnable_figures(const models::Family& family,
   LearnableFigures figures;
   models::BlockMethod sizes = method;
   sizes.start = models::ScaleStart::kOnes;  // needs no values, and there are none
-  const auto learnables = models::initial_learnables(family, shapes_of(family),
-                                                     statistic_shapes(family), sizes);
+  const auto learnables =
+      models::initial_learnables(family, shapes_of(family), statistic_shapes(family), sizes);
   for (const auto& [name, tensor] : learnables) {
     const bool steps = models::rate_group(name, method) != models::RateGroup::kFixed;
     (steps ? figures.stepped : figures.fixed) += tensor.numel();

@@ -12,8 +12,7 @@ struct BlockFigures {
   std::int64_t parameters = 0;      ///< all that the checkpoint has of it
   std::int64_t weights = 0;         ///< F: 2 F operations for each token forward
   std::int64_t largest_weight = 0;  ///< of one linear
-  std::int64_t linear_inputs = 0;   ///< per token, summed over the linears
-  std::int64_t linear_outputs = 0;  ///< likewise
+  std::int64_t linear_outputs = 0;  ///< per token, summed over the linears
   std::int64_t hidden = 0;          ///< C
   std::int64_t queries = 0;         ///< Q
   std::int64_t values = 0;          ///< V: also of the keys

@@ -42,8 +42,7 @@ Schedule schedule_of(BlockWork work, const ModelFigures& model, const Machine& m
 /// The most replicas that a micro-batch and the ranks beyond the wave allow.
 int most_replicas(const BlockWork& work, const RunShape& shape, int wave) {
   int replicas = 1;
-  while (2 * replicas * wave <= shape.ranks &&
-         work.recipe.train.batch_size % (2 * replicas) == 0) {
+  while (2 * replicas * wave <= shape.ranks && work.recipe.train.batch_size % (2 * replicas) == 0) {
     replicas *= 2;
   }
   return replicas;
@@ -103,7 +102,8 @@ std::string advice_to_fit(const BlockWork& work, const ModelFigures& model, cons
   other = shape;
   for (std::int64_t tokens = work.tokens / 2; tokens >= 256; tokens /= 2) {
     changed.tokens = tokens;
-    if (fits(changed, model, machine, shape)) return concat("shorten the samples: --seqlen ", tokens);
+    if (fits(changed, model, machine, shape))
+      return concat("shorten the samples: --seqlen ", tokens);
   }
   other.ranks = std::max(shape.ranks, model.blocks);
   changed = work;

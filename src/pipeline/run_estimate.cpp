@@ -15,7 +15,7 @@
 namespace lrq::pipeline {
 namespace {
 
-constexpr double kStateTensors = 4.0;   // values, two moments, the best epoch: BlockTrainer::state
+constexpr double kStateTensors = 4.0;  // values, two moments, the best epoch: BlockTrainer::state
 constexpr double kSnapshotsOnDisk = 2.0;  // the newest named one and the one in the making
 
 std::vector<BlockRange> split(int blocks, int stages) {
@@ -33,16 +33,16 @@ void check(const BlockWork& work, const RunShape& shape) {
                       .fix = "raise --batch-size, or lower --replicas"});
   }
   if (replicas > shape.ranks) {
-    throw UsageError({.what = concat(replicas, " replicas of a stage do not fit on ", shape.ranks,
-                                     " ranks"),
-                      .where = "option --replicas",
-                      .fix = "use more --ranks, or fewer --replicas"});
+    throw UsageError(
+        {.what = concat(replicas, " replicas of a stage do not fit on ", shape.ranks, " ranks"),
+         .where = "option --replicas",
+         .fix = "use more --ranks, or fewer --replicas"});
   }
   if (batch > shape.samples) {
-    throw UsageError({.what = concat("a step takes ", batch, " samples and there are ",
-                                     shape.samples),
-                      .where = "options --batch-size and --nsamples",
-                      .fix = "lower --batch-size, or raise --nsamples"});
+    throw UsageError(
+        {.what = concat("a step takes ", batch, " samples and there are ", shape.samples),
+         .where = "options --batch-size and --nsamples",
+         .fix = "lower --batch-size, or raise --nsamples"});
   }
 }
 
@@ -118,9 +118,8 @@ class Estimator {
         touch(range, wave.first);
       }
       share.touched_blocks = static_cast<int>(touched.size());
-      ranks.push_back({.rank = rank,
-                       .share = share,
-                       .memory = rank_memory(work_, model_, share, machine_)});
+      ranks.push_back(
+          {.rank = rank, .share = share, .memory = rank_memory(work_, model_, share, machine_)});
     }
     return ranks;
   }
@@ -141,7 +140,9 @@ class Estimator {
 
   /// bytes/s of one of `ranks` ranks that read or write at the same time.
   [[nodiscard]] double shared_rate(double own, int ranks) const {
-    return machine_.storage > 0.0 ? std::min(own, machine_.storage / ranks) : own;
+    const int node = machine_.ranks_per_node;
+    const int sharing = node > 0 ? std::min(node, ranks) : ranks;
+    return machine_.storage > 0.0 ? std::min(own, machine_.storage / sharing) : own;
   }
 
   [[nodiscard]] double load_block(int ranks) const {
@@ -210,8 +211,7 @@ class Estimator {
       costs.forward.push_back(
           both(blocks * compute * slowness(stage), written * write_sample(stages)));
     }
-    const Plan plan =
-        plan_forward({.ranks = stages, .stages = stages, .samples = shape_.samples});
+    const Plan plan = plan_forward({.ranks = stages, .stages = stages, .samples = shape_.samples});
     PhaseEstimate phase{.name = "chain"};
     const double most = ranges.front().size();
     const double embedding = static_cast<double>(model_.embedding) * work_.file_bytes /
@@ -221,8 +221,7 @@ class Estimator {
     phase.seconds = phase.loading_seconds + played.seconds + 2.0 * (most + 1.0) * machine_.file_s;
     phase.busy = busy_of(played, ranges, 1, load_block(stages));
     phase.computing = static_cast<double>(shape_.samples) * model_.blocks * compute;
-    phase.wire_bytes =
-        (stages - 1) * static_cast<double>(shape_.samples) * work_.boundary_bytes();
+    phase.wire_bytes = (stages - 1) * static_cast<double>(shape_.samples) * work_.boundary_bytes();
     phase.file_seconds =
         static_cast<double>(shape_.samples) * (model_.blocks + 1) * write_sample(stages);
     return phase;
@@ -252,8 +251,7 @@ class Estimator {
     for (int stage = 0; stage < stages; ++stage) {
       const double blocks = ranges[static_cast<std::size_t>(stage)].size();
       const double reads = blocks + (stage == 0 ? 1.0 : 0.0);
-      costs.train.push_back(
-          both(blocks * (compute * slowness(stage) + tree_sum()), reads * fetch));
+      costs.train.push_back(both(blocks * (compute * slowness(stage) + tree_sum()), reads * fetch));
     }
     const double most = ranges.front().size();
     costs.cut = most * (state / shared_rate(machine_.hdf5_write, ranks) + machine_.file_s);
@@ -310,8 +308,7 @@ class Estimator {
     PhaseEstimate phase;
     phase.loading_seconds = most * (load_block(ranks) + fold);
     const Simulation played = simulate(plan, costs);
-    phase.seconds =
-        phase.loading_seconds + played.seconds + (writes ? 2.0 : 1.0) * machine_.file_s;
+    phase.seconds = phase.loading_seconds + played.seconds + (writes ? 2.0 : 1.0) * machine_.file_s;
     phase.busy = busy_of(played, ranges, replicas, load_block(ranks) + fold);
     phase.computing = samples * width * compute + replicas * width * fold;
     phase.wire_bytes = samples * (stages - 1) * work_.boundary_bytes();
@@ -341,14 +338,8 @@ class Estimator {
   std::int64_t steps_ = 0;  // of one wave
 };
 
-/// The ranks in the order of what they need.
-std::vector<const RankEstimate*> by_memory(const std::vector<RankEstimate>& ranks) {
-  std::vector<const RankEstimate*> order;
-  for (const RankEstimate& rank : ranks) order.push_back(&rank);
-  std::stable_sort(order.begin(), order.end(), [](const RankEstimate* a, const RankEstimate* b) {
-    return a->memory.most() < b->memory.most();
-  });
-  return order;
+bool needs_less(const RankEstimate& a, const RankEstimate& b) {
+  return a.memory.most() < b.memory.most();
 }
 
 }  // namespace
@@ -378,11 +369,15 @@ double RunEstimate::computing_share() const {
 }
 
 const RankEstimate& heaviest_rank(const std::vector<RankEstimate>& ranks) {
-  return *by_memory(ranks).back();
+  return *std::max_element(ranks.begin(), ranks.end(), needs_less);
 }
 
 const RankEstimate& median_rank(const std::vector<RankEstimate>& ranks) {
-  return *by_memory(ranks)[ranks.size() / 2];
+  std::vector<const RankEstimate*> order;
+  for (const RankEstimate& rank : ranks) order.push_back(&rank);
+  std::stable_sort(order.begin(), order.end(),
+                   [](const RankEstimate* a, const RankEstimate* b) { return needs_less(*a, *b); });
+  return *order[order.size() / 2];
 }
 
 std::vector<RankEstimate> estimate_ranks(const BlockWork& work, const ModelFigures& model,

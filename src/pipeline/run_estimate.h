@@ -28,8 +28,8 @@ struct RunShape {
 
 /// One phase, all its waves together.
 struct PhaseEstimate {
-  std::string name;      ///< "chain", "learn", "freeze"
-  double seconds = 0.0;  ///< until the last rank is done
+  std::string name;        ///< "chain", "learn", "freeze"
+  double seconds = 0.0;    ///< until the last rank is done
   double computing = 0.0;  ///< rank-seconds of computing blocks, all ranks together
   double busy = 0.0;       ///< rank-seconds of anything but waiting for another rank, likewise
   double wire_bytes = 0.0;
@@ -53,14 +53,15 @@ struct RunEstimate {
   double disk_bytes = 0.0;
   [[nodiscard]] double seconds() const;
   [[nodiscard]] double wire_bytes() const;
-  /// Time that ranks do not wait for each other, by (ranks * seconds): Simulation::utilisation, over
-  /// all phases, with the reading and folding of weights before them.
+  /// Time that ranks do not wait for each other, by (ranks * seconds): Simulation::utilisation,
+  /// over all phases, with the reading and folding of weights before them.
   [[nodiscard]] double utilisation() const;
   /// Computing blocks by (ranks * seconds): files, weights and messages count as lost too.
   [[nodiscard]] double computing_share() const;
 };
 
-/// What every rank holds, by rank: the part of estimate_run() that plays no plan.  Throws as it does.
+/// What every rank holds, by rank: the part of estimate_run() that plays no plan.  Throws as it
+/// does.
 [[nodiscard]] std::vector<RankEstimate> estimate_ranks(const BlockWork& work,
                                                        const ModelFigures& model,
                                                        const Machine& machine,
