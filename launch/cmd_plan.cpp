@@ -147,13 +147,50 @@ void run_plan(Session& session, const PlanOptions& options) {
   session.write_json(plan_json(report));
 }
 
+/// On how many ranks of what, and how they work together.
+void add_shape_options(CLI::App& command, PlanOptions& options) {
+  command.add_option("--ranks,--gpus", options.shape.ranks, "ranks of the run, one a GPU")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  command.add_option("--gpu-mem", options.memory, "memory of a rank, such as 80GiB");
+  command.add_option("--nsamples", options.shape.samples, "calibration samples")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--seqlen", options.tokens, "tokens per sample")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--replicas", options.shape.replicas,
+                  "ranks that share a micro-batch (not in calibrate yet)")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--targets", options.targets,
+                  "disk, or kept for a wave in host or device (not in calibrate yet)")
+      ->check(CLI::IsMember({"disk", "host", "device"}))
+      ->capture_default_str();
+  command.add_flag("--overlapped", options.overlapped,
+                   "files are read and written while a rank computes (not in calibrate yet)");
+  command.add_option("--slow-rank", options.shape.slow_rank, "simulate with one slow rank");
+  command
+      .add_option("--slow-factor", options.shape.slow_factor, "how many times slower it computes")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--slow-links", options.shape.slow_links,
+                  "every message takes so many times as long")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--hidden-layer-num", options.hidden_layer_num,
+                  "use only the first so many blocks of the model")
+      ->check(CLI::PositiveNumber);
+}
+
 }  // namespace
 
 void add_plan_command(CLI::App& app, Chosen& chosen) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* command = app.add_subcommand(
       "plan", "What a calibration would take, from config.json alone: memory, time, disk, traffic");
-  auto& shape = options->shape;
   command->add_option("--model", options->model, "config.json, or a folder that holds one");
   command
       ->add_option("--machine", options->machine,
@@ -162,37 +199,7 @@ void add_plan_command(CLI::App& app, Chosen& chosen) {
   command->add_flag("--probe", options->probe,
                     "measure this machine instead (on as many ranks as are started); --json FILE "
                     "keeps it");
-  command->add_option("--ranks,--gpus", shape.ranks, "ranks of the run, one a GPU")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  command->add_option("--gpu-mem", options->memory, "memory of a rank, such as 80GiB");
-  command->add_option("--nsamples", shape.samples, "calibration samples")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--seqlen", options->tokens, "tokens per sample")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command
-      ->add_option("--replicas", shape.replicas,
-                   "ranks that share a micro-batch (not in calibrate yet)")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command
-      ->add_option("--targets", options->targets,
-                   "disk, or kept for a wave in host or device (not in calibrate yet)")
-      ->check(CLI::IsMember({"disk", "host", "device"}))
-      ->capture_default_str();
-  command->add_flag("--overlapped", options->overlapped,
-                    "files are read and written while a rank computes (not in calibrate yet)");
-  command->add_option("--slow-rank", shape.slow_rank, "simulate with one slow rank");
-  command->add_option("--slow-factor", shape.slow_factor, "how many times slower it computes")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--slow-links", shape.slow_links, "every message takes so many times as long")
-      ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--hidden-layer-num", options->hidden_layer_num,
-                   "use only the first so many blocks of the model")
-      ->check(CLI::PositiveNumber);
+  add_shape_options(*command, *options);
   add_recipe_options(*command, options->recipe);
   add_published_flags(*command, options->recipe);
   command->callback([options, &chosen] {

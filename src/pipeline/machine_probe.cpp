@@ -43,8 +43,8 @@ double thread_seconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 double wall_seconds() {
-  static const Stopwatch watch;
-  return watch.seconds();
+  static const Stopwatch kWatch;
+  return kWatch.seconds();
 }
 
 /// Seconds of one call by `clock`: the median of at least 5, over a fifth of a second, after a
@@ -210,15 +210,13 @@ class Probe {
     const std::span bytes(static_cast<const std::byte*>(half.const_data_ptr()), half.nbytes());
     const auto weights = folder_ / "weights";
     files->write(weights, bytes);
+    const auto read_weights = [&] {
+      const std::string text = files->read(weights);
+      (void)at::from_blob(const_cast<char*>(text.data()), half.sizes(), at::kBFloat16)
+          .to(at::kFloat);
+    };
     machine_.checkpoint_read =
-        static_cast<double>(half.nbytes()) /
-        seconds_of(
-            [&] {
-              const std::string text = files->read(weights);
-              (void)at::from_blob(const_cast<char*>(text.data()), half.sizes(), at::kBFloat16)
-                  .to(at::kFloat);
-            },
-            wall_seconds);
+        static_cast<double>(half.nbytes()) / seconds_of(read_weights, wall_seconds);
     machine_.file_s =
         seconds_of([&] { io::write_atomically(*files, folder_ / "small", "x"); }, wall_seconds);
     io::ActivationStore store(*files, folder_, {.tokens = kTokens, .hidden = kHidden});
@@ -226,22 +224,22 @@ class Probe {
     constexpr std::int64_t kSamples = 32;
     const at::Tensor sample = at::ones({1, kTokens, kHidden});
     const double all = static_cast<double>(kSamples) * static_cast<double>(sample.nbytes());
-    machine_.hdf5_write = all / seconds_of(
-                                    [&] {
-                                      store.remove(boundary);
-                                      const auto shard = store.create(boundary, Rank{0}, kSamples);
-                                      for (std::int64_t i = 0; i < kSamples; ++i)
-                                        shard->write(i, sample);
-                                      shard->seal();
-                                    },
-                                    wall_seconds);
+    const auto write_all = [&] {
+      store.remove(boundary);
+      const auto shard = store.create(boundary, Rank{0}, kSamples);
+      for (std::int64_t i = 0; i < kSamples; ++i) {
+        shard->write(i, sample);
+      }
+      shard->seal();
+    };
+    machine_.hdf5_write = all / seconds_of(write_all, wall_seconds);
     const auto reader = store.open(boundary, kSamples);
-    machine_.hdf5_read = all / seconds_of(
-                                   [&] {
-                                     for (std::int64_t i = 0; i < kSamples; ++i)
-                                       (void)reader->read(i);
-                                   },
-                                   wall_seconds);
+    const auto read_all = [&] {
+      for (std::int64_t i = 0; i < kSamples; ++i) {
+        (void)reader->read(i);
+      }
+    };
+    machine_.hdf5_read = all / seconds_of(read_all, wall_seconds);
   }
 
   /// There and back between ranks 0 and 1: one message is half of it.

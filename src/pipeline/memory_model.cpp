@@ -34,6 +34,12 @@ bool keeps_changed_weights(const recipe::Recipe& recipe) {
   return !method.map.none() && method.scale != models::ScaleMode::kLearned;
 }
 
+/// Targets of each block, and the inputs of the first.
+double kept_targets(const BlockWork& work, const RankShare& share) {
+  return (share.learn_blocks + 1.0) * static_cast<double>(share.kept_samples) *
+         work.boundary_bytes();
+}
+
 }  // namespace
 
 std::string_view targets_name(Targets targets) {
@@ -90,10 +96,7 @@ MemoryUse learn_memory(const BlockWork& work, const RankShare& share) {
   const auto samples = static_cast<double>(share.samples);
   use.activations = activations(work, 12, 5.0 + shared, 6, 8) +
                     (3.0 + 2.0 * kMessagesEachWay) * samples * work.boundary_bytes();
-  use.targets =
-      blocks * static_cast<double>(share.kept_samples) * work.boundary_bytes() +
-      (share.kept_samples > 0 ? static_cast<double>(share.kept_samples) * work.boundary_bytes()
-                              : 0.0);
+  use.targets = kept_targets(work, share);
   return use;
 }
 
@@ -104,7 +107,8 @@ MemoryUse freeze_memory(const BlockWork& work, const RankShare& share) {
           .learnables = bytes(work.learnables.stepped + work.learnables.fixed, kFloat),
           .work = bytes(b.parameters, kFloat) + bytes(b.largest_weight, kFloat),
           .activations =
-              forward_activations(work) + (2.0 + 2.0 * kMessagesEachWay) * work.boundary_bytes()};
+              forward_activations(work) + (2.0 + 2.0 * kMessagesEachWay) * work.boundary_bytes(),
+          .targets = kept_targets(work, share)};
 }
 
 RankMemory rank_memory(const BlockWork& work, const ModelFigures& model, const RankShare& share,

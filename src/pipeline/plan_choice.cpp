@@ -102,8 +102,9 @@ std::string advice_to_fit(const BlockWork& work, const ModelFigures& model, cons
   other = shape;
   for (std::int64_t tokens = work.tokens / 2; tokens >= 256; tokens /= 2) {
     changed.tokens = tokens;
-    if (fits(changed, model, machine, shape))
+    if (fits(changed, model, machine, shape)) {
       return concat("shorten the samples: --seqlen ", tokens);
+    }
   }
   other.ranks = std::max(shape.ranks, model.blocks);
   changed = work;

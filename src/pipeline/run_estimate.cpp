@@ -289,15 +289,14 @@ class Estimator {
     const int ranks = stages * replicas;
     const auto ranges = split(width, stages);
     const double compute = frozen_forward(work_, machine_).total();
-    const double read = read_sample(ranks);
-    const double target = fetch_sample(ranks);  // where a wave keeps them, this pass finds them too
+    const double fetch = fetch_sample(ranks);  // what a wave keeps, its passes find too
     Costs costs{.forward = {}, .transfers = transfers(ranks, 1.0)};
     for (int rank = 0; rank < ranks; ++rank) {
       const int stage = rank % stages;
       const double blocks = ranges[static_cast<std::size_t>(stage)].size();
       const bool last = stage + 1 == stages;
       costs.forward.push_back(both(blocks * compute * slowness(rank),
-                                   blocks * target + (stage == 0 ? read : 0.0) +
+                                   (blocks + (stage == 0 ? 1.0 : 0.0)) * fetch +
                                        (writes && last ? write_sample(replicas) : 0.0)));
     }
     const Plan plan = plan_forward(
@@ -312,8 +311,7 @@ class Estimator {
     phase.busy = busy_of(played, ranges, replicas, load_block(ranks) + fold);
     phase.computing = samples * width * compute + replicas * width * fold;
     phase.wire_bytes = samples * (stages - 1) * work_.boundary_bytes();
-    phase.file_seconds =
-        samples * (width * target + read + (writes ? write_sample(replicas) : 0.0));
+    phase.file_seconds = samples * ((width + 1) * fetch + (writes ? write_sample(replicas) : 0.0));
     return phase;
   }
 
