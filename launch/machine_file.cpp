@@ -32,7 +32,7 @@ pipeline::Machine machine_from_json(const std::string& text, const std::string& 
   }
   machine.name = std::filesystem::path(where).stem().string();
   machine.source = json.value("source", where);
-  machine.measured = true;
+  machine.measured = json.value("measured", true);
   machine.fused_cast = json.value("fused_cast", false);
   machine.ranks_per_node = json.value("ranks_per_node", 0);
   return machine;
@@ -41,7 +41,7 @@ pipeline::Machine machine_from_json(const std::string& text, const std::string& 
 }  // namespace
 
 std::string machine_to_json(const pipeline::Machine& machine) {
-  Json json{{"source", machine.source}};
+  Json json{{"source", machine.source}, {"measured", machine.measured}};
   for (const pipeline::MachineField& field : pipeline::machine_fields()) {
     json[std::string(field.name)] = machine.*field.value;
   }

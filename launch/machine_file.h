@@ -6,7 +6,7 @@
 
 namespace lrq::cli {
 
-/// A machine as the JSON that `lrq-dist plan --probe` writes.
+/// A machine as the JSON that `lrq-dist plan --probe` writes, and every plan under "constants".
 [[nodiscard]] std::string machine_to_json(const pipeline::Machine& machine);
 
 /// The machine that --machine means: one of the table by name, or else a file.  Throws UsageError:

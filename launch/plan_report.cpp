@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "launch/machine_file.h"
 #include "src/base/text.h"
 
 namespace lrq::cli {
@@ -160,7 +161,7 @@ std::string plan_json(const PlanReport& report) {
             {"parameters", report.figures.parameters()},
             {"recipe", report.work.recipe.name},
             {"machine", report.machine.name},
-            {"measured_machine", report.machine.measured},
+            {"constants", Json::parse(machine_to_json(report.machine))},
             {"ranks", report.shape.ranks},
             {"seconds", estimate.seconds()},
             {"utilisation", estimate.utilisation()},
