@@ -3,6 +3,7 @@
 namespace lrq::cli {
 
 void add_commands(CLI::App& app, Chosen& chosen) {
+  add_plan_command(app, chosen);
   add_calibrate_command(app, chosen);
   add_eval_command(app, chosen);
   add_export_command(app, chosen);

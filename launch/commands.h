@@ -19,6 +19,7 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen);
 void add_eval_command(CLI::App& app, Chosen& chosen);
 void add_export_command(CLI::App& app, Chosen& chosen);
 void add_inspect_command(CLI::App& app, Chosen& chosen);
+void add_plan_command(CLI::App& app, Chosen& chosen);
 void add_recipe_command(CLI::App& app, Chosen& chosen);
 void add_status_command(CLI::App& app, Chosen& chosen);
 void add_tokenize_command(CLI::App& app, Chosen& chosen);

@@ -26,6 +26,7 @@
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/run_setup.h"
 #include "src/pipeline/site_map_pass.h"
+#include "src/pipeline/wave_layout.h"
 #include "src/pipeline/wave_learning.h"
 
 namespace lrq::pipeline {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "src/base/error.h"
 #include "src/base/text.h"
@@ -39,6 +40,11 @@ class Player {
     next_action_.assign(ranks, 0);
     last_work_.assign(ranks, -1);
     last_taken_.assign(ranks, -1);
+    for (std::size_t rank = 1; rank < ranks; ++rank) {
+      for (const Action& action : plan.ranks[rank]) {
+        if (action.op == Op::kReport) reporters_[action.index].insert(static_cast<int>(rank));
+      }
+    }
     result_.busy.assign(ranks, 0.0);
     result_.messages.assign(ranks, 0);
   }
@@ -124,7 +130,9 @@ class Player {
       if (channel.taken.size() + kSendsInFlight <= out) return false;
       clock_[rank] = std::max(clock_[rank], channel.taken[out - kSendsInFlight]);
     }
-    channel.sent.push_back({action.index, clock_[rank] + costs_.transfer});
+    const double transfer =
+        costs_.transfers.empty() ? costs_.transfer : cost_of(costs_.transfers, rank);
+    channel.sent.push_back({action.index, clock_[rank] + transfer});
     return true;
   }
 
@@ -144,12 +152,8 @@ class Player {
   bool collect(std::size_t rank, const Action& action) {
     if (rank != 0) fault(concat("rank ", rank, " collects reports; only rank 0 may"));
     std::vector<Channel*> sources;
-    for (std::size_t other = 1; other < plan_.ranks.size(); ++other) {
-      const auto& list = plan_.ranks[other];
-      if (std::find(list.begin(), list.end(), Action{Op::kReport, action.index}) == list.end()) {
-        continue;
-      }
-      Channel& channel = reports_[{static_cast<int>(other), 0}];
+    for (const int other : reporters_[action.index]) {
+      Channel& channel = reports_[{other, 0}];
       if (channel.taken.size() >= channel.sent.size()) return false;
       sources.push_back(&channel);
     }
@@ -182,6 +186,7 @@ class Player {
   std::vector<std::int64_t> last_taken_;
   std::map<std::pair<int, int>, Channel> channels_;
   std::map<std::pair<int, int>, Channel> reports_;
+  std::map<std::int64_t, std::set<int>> reporters_;  // of each index that somebody reports
   Simulation result_;
 };
 

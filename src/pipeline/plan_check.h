@@ -15,7 +15,8 @@ inline constexpr int kSendsInFlight = 2;
 struct Costs {
   std::vector<double> train = {1.0};
   std::vector<double> forward = {1.0};
-  double transfer = 0.0;  ///< from a send to the moment its message can be taken
+  double transfer = 0.0;               ///< from a send to the moment its message can be taken
+  std::vector<double> transfers = {};  ///< likewise, per sending rank; empty: `transfer` for all
   double cut = 0.0;
 };
 

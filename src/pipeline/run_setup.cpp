@@ -1,7 +1,6 @@
 #include "src/pipeline/run_setup.h"
 
 #include <algorithm>
-#include <bit>
 #include <span>
 
 #include <ATen/ATen.h>
@@ -13,7 +12,7 @@
 #include "src/models/site_maps.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/calibration_windows.h"
-#include "src/pipeline/wave_learning.h"
+#include "src/pipeline/wave_layout.h"
 #include "src/recipe/recipe_toml.h"
 
 namespace lrq::pipeline {
@@ -44,26 +43,6 @@ at::Tensor from_token_file(const std::filesystem::path& path, const CalibrationR
                      .fix = "give more rows, or lower --nsamples or --seqlen"});
   }
   return ids.narrow(0, 0, request.samples).narrow(1, 0, request.tokens).contiguous();
-}
-
-void check_replicas(const CalibrationRequest& request, int ranks) {
-  const auto replicas = static_cast<std::int64_t>(request.replicas);
-  const std::int64_t batch = request.recipe.train.batch_size;
-  if (replicas <= 1) return;
-  if (!std::has_single_bit(static_cast<std::uint64_t>(replicas)) || batch % replicas != 0) {
-    refuse(concat("a micro-batch of ", batch, " samples for ", replicas, " replicas"),
-           "options --replicas, --batch-size",
-           "replicas are a power of two that divides the micro-batch");
-  }
-  if (replicas > ranks) {
-    refuse(concat(replicas, " replicas of a stage, and ", ranks, " ranks in all"),
-           "option --replicas, number of ranks (mpirun -n)", "lower --replicas or add ranks");
-  }
-  if (looks_at_all_samples(request.recipe)) {
-    refuse(concat("recipe ", request.recipe.name,
-                  " looks at all samples of a block, and replicas do not share those yet"),
-           "option --replicas", "leave --replicas out");
-  }
 }
 
 /// A shorter last group is padded with zeros, which an asymmetric range would have to contain.
@@ -104,7 +83,7 @@ void check_request(const CalibrationRequest& request, const models::Family& fami
                   config.max_position_embeddings),
            "option --seqlen", concat("use --seqlen ", config.max_position_embeddings, " or less"));
   }
-  check_replicas(request, ranks);
+  if (request.replicas > 0) check_replicas(request.recipe, ranks, request.replicas);
   if (ranks > config.num_hidden_layers) {
     refuse(concat(ranks, " ranks, and the model has ", config.num_hidden_layers, " blocks"),
            "number of ranks (mpirun -n)",

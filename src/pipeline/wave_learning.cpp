@@ -24,6 +24,7 @@
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/schedules/schedules.h"
 #include "src/pipeline/site_map_pass.h"
+#include "src/pipeline/wave_layout.h"
 
 namespace lrq::pipeline {
 namespace {
@@ -373,21 +374,6 @@ class LearningStage {
 io::Boundary wave_input(int first) {
   // Nothing is quantized before the first block, so both chains begin with the same tensors.
   return {first == 0 ? io::Chain::kFullPrecision : io::Chain::kQuantized, BoundaryIndex{first}};
-}
-
-bool looks_at_all_samples(const recipe::Recipe& recipe) {
-  return maps_from_tokens(recipe) || has_clusters(recipe) || rounds_by_gptq(recipe);
-}
-
-WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks, int replicas) {
-  if (replicas == 0) {
-    replicas = 1;
-    const auto fits = [&](int count) {
-      return recipe.train.batch_size % count == 0 && count * blocks <= ranks;
-    };
-    while (!looks_at_all_samples(recipe) && fits(2 * replicas)) replicas *= 2;
-  }
-  return {.stages = std::min(ranks / replicas, blocks), .replicas = replicas};
 }
 
 std::int64_t learn_wave(const RunContext& context, const WaveTask& task) {

@@ -23,22 +23,6 @@ struct WaveTask {
   std::function<bool()> stop_asked;
 };
 
-/// Whether a step of the recipe needs all samples of a block at once (maps from tokens, clusters,
-/// GPTQ).  Those are not shared between replicas.
-[[nodiscard]] bool looks_at_all_samples(const recipe::Recipe& recipe);
-
-/// How the ranks of a run share a wave: rank r is replica r % replicas of stage r / replicas.
-struct WaveLayout {
-  int stages = 1;
-  int replicas = 1;
-  [[nodiscard]] int ranks() const { return stages * replicas; }  ///< the others wait
-};
-
-/// replicas: those asked for, or 0: the largest power of two that divides the micro-batch and
-/// leaves every block a rank, and 1 where the recipe looks at all samples.
-[[nodiscard]] WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks,
-                                     int replicas);
-
 /// Learn all blocks of a wave at the same time, spread over the ranks, and write their block files.
 /// Collective; returns when every block file of the wave is durable.  Asked to stop, it returns
 /// after a cut instead, two steps on, unless the wave ends before that. Returns the step count

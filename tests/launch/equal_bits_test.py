@@ -61,7 +61,7 @@ class EqualBitsTest(program.ProgramTest):
         for options, ranks, text in (
                 (("--batch-size", "4", "--replicas", "3"), 3, "power of two that divides"),
                 (("--batch-size", "2", "--replicas", "4"), 4, "power of two that divides"),
-                (("--batch-size", "4", "--replicas", "4"), 2, "4 replicas of a stage, and 2 ranks"),
+                (("--batch-size", "4", "--replicas", "4"), 2, "4 replicas of a stage do not fit on 2 ranks"),
                 (("--batch-size", "2", "--replicas", "2", "--recipe", "lrq", "--abits", "4",
                   "--wave", "1"), 2, "looks at all samples")):
             end = program.run(self.calibrate("run", "--wbits", "4", *options), ranks)

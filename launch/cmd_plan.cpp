@@ -1,0 +1,210 @@
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <tuple>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "io/file_system.h"
+#include "launch/commands.h"
+#include "launch/machine_file.h"
+#include "launch/plan_report.h"
+#include "launch/published_flags.h"
+#include "src/base/error.h"
+#include "src/base/text.h"
+#include "src/pipeline/block_method.h"
+#include "src/pipeline/machine_probe.h"
+
+namespace lrq::cli {
+namespace {
+
+struct PlanOptions {
+  std::string model;
+  std::string machine = "cpu";
+  std::string memory;
+  std::string targets = "disk";
+  bool overlapped = false;
+  std::int64_t tokens = 2048;
+  int hidden_layer_num = 0;
+  bool probe = false;
+  RecipeOptions recipe;
+  pipeline::RunShape shape;
+};
+
+/// "80GiB", "80GB", "512MiB" or bytes.
+double bytes_of(const std::string& text) {
+  static const std::map<std::string, double> kUnits = {
+      {"", 1.0},   {"B", 1.0},  {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0},
+      {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}};
+  std::size_t used = 0;
+  double value = -1.0;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception&) {
+    value = -1.0;  // told below
+  }
+  const auto unit = kUnits.find(text.substr(std::min(used, text.size())));
+  if (!(value > 0.0) || unit == kUnits.end()) {
+    throw UsageError({.what = concat("'", text, "' is not a size"),
+                      .where = "option --gpu-mem",
+                      .fix = "write it as 80GiB, 80GB or 512MiB"});
+  }
+  return value * unit->second;
+}
+
+pipeline::Targets targets_of(const std::string& name) {
+  for (const auto targets : {pipeline::Targets::kHost, pipeline::Targets::kDevice}) {
+    if (pipeline::targets_name(targets) == name) return targets;
+  }
+  return pipeline::Targets::kDisk;
+}
+
+/// A model's config.json, itself or its folder.
+struct Config {
+  std::string where;
+  std::string text;
+};
+Config read_config(const std::string& model) {
+  std::filesystem::path path = model;
+  if (std::filesystem::is_directory(path)) path /= "config.json";
+  const auto files = io::make_posix_file_system();
+  if (!files->exists(path)) {
+    throw DataError({.what = "there is no such file",
+                     .where = path.string(),
+                     .fix = "name a config.json, or the folder that holds one, with --model"});
+  }
+  return {.where = path.string(), .text = files->read(path)};
+}
+
+/// Bytes of a weight in the checkpoint, by what config.json says of its dtype.
+int file_bytes(const std::string& config) {
+  const auto json = nlohmann::json::parse(config);
+  for (const char* name : {"torch_dtype", "dtype"}) {
+    if (json.contains(name) && json[name] == "float32") return 4;
+  }
+  return 2;
+}
+
+PlanReport make_report(Session& session, const PlanOptions& options) {
+  const Config config = read_config(options.model);
+  models::ModelConfig shape = models::parse_model_config(config.text, config.where);
+  if (options.hidden_layer_num > 0) {
+    shape.num_hidden_layers =
+        std::min<std::int64_t>(shape.num_hidden_layers, options.hidden_layer_num);
+  }
+  const auto family = models::make_family(shape);
+  PlanReport report;
+  report.model = options.model;
+  report.figures = pipeline::model_figures(*family);
+  report.machine = find_machine(options.machine);
+  if (!options.memory.empty()) report.machine.memory_bytes = bytes_of(options.memory);
+  report.shape = options.shape;
+  report.shape.on_device = !report.machine.measured;
+  report.shape.targets = targets_of(options.targets);
+  if (options.overlapped) report.shape.files = pipeline::Files::kOverlapped;
+  const recipe::Recipe recipe = merged_recipe(options.recipe);
+  recipe::validate(recipe);
+  const at::ScalarType compute =
+      options.recipe.float32_products
+          ? at::kFloat
+          : session.dtype(report.shape.on_device ? at::kBFloat16 : at::kFloat);
+  const auto bytes = [](at::ScalarType dtype) { return dtype == at::kFloat ? 4 : 2; };
+  report.work = {.block = report.figures.block,
+                 .learnables = pipeline::learnable_figures(*family, pipeline::block_method(recipe)),
+                 .recipe = recipe,
+                 .tokens = options.tokens,
+                 .compute_bytes = bytes(compute),
+                 .store_bytes = bytes(pipeline::store_dtype(recipe, compute)),
+                 .file_bytes = file_bytes(config.text)};
+  report.work.recipe.train.wave = std::min(recipe.train.wave, report.figures.blocks);
+  const auto& [work, figures, machine] = std::tie(report.work, report.figures, report.machine);
+  report.estimate = pipeline::estimate_run(work, figures, machine, report.shape);
+  report.schedules = pipeline::compare_schedules(work, figures, machine, report.shape);
+  report.advice = pipeline::advice_to_fit(work, figures, machine, report.shape);
+  return report;
+}
+
+void run_plan(Session& session, const PlanOptions& options) {
+  if (options.probe) {
+    const pipeline::Machine machine = pipeline::probe_machine(session.transport());
+    if (!session.first_rank()) return;
+    const std::string json = machine_to_json(machine);
+    std::printf("%s\n", json.c_str());
+    session.write_json(json);
+    return;
+  }
+  if (options.model.empty()) {
+    throw UsageError({.what = "no model is named",
+                      .where = "option --model",
+                      .fix = "add --model DIR or --model config.json, or --probe"});
+  }
+  if (!session.first_rank()) return;
+  const PlanReport report = make_report(session, options);
+  std::fputs(plan_page(report).c_str(), stdout);
+  session.write_json(plan_json(report));
+}
+
+/// On how many ranks of what, and how they work together.
+void add_shape_options(CLI::App& command, PlanOptions& options) {
+  command.add_option("--ranks,--gpus", options.shape.ranks, "ranks of the run, one a GPU")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  command.add_option("--gpu-mem", options.memory, "memory of a rank, such as 80GiB");
+  command.add_option("--nsamples", options.shape.samples, "calibration samples")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--seqlen", options.tokens, "tokens per sample")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--replicas", options.shape.replicas,
+                  "ranks that share a stage and split each micro-batch")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--targets", options.targets,
+                  "disk, or kept for a wave in host or device (not in calibrate yet)")
+      ->check(CLI::IsMember({"disk", "host", "device"}))
+      ->capture_default_str();
+  command.add_flag("--overlapped", options.overlapped,
+                   "files are read and written while a rank computes (not in calibrate yet)");
+  command.add_option("--slow-rank", options.shape.slow_rank, "simulate with one slow rank");
+  command
+      .add_option("--slow-factor", options.shape.slow_factor, "how many times slower it computes")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--slow-links", options.shape.slow_links,
+                  "every message takes so many times as long")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--hidden-layer-num", options.hidden_layer_num,
+                  "use only the first so many blocks of the model")
+      ->check(CLI::PositiveNumber);
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app, Chosen& chosen) {
+  auto options = std::make_shared<PlanOptions>();
+  CLI::App* command = app.add_subcommand(
+      "plan", "What a calibration would take, from config.json alone: memory, time, disk, traffic");
+  command->add_option("--model", options->model, "config.json, or a folder that holds one");
+  command
+      ->add_option("--machine", options->machine,
+                   "a100, h100, h200, cpu, or a file that --probe wrote")
+      ->capture_default_str();
+  command->add_flag("--probe", options->probe,
+                    "measure this machine instead (on as many ranks as are started); --json FILE "
+                    "keeps it");
+  add_shape_options(*command, *options);
+  add_recipe_options(*command, options->recipe);
+  add_published_flags(*command, options->recipe);
+  command->callback([options, &chosen] {
+    chosen.collective = [options](Session& session) { run_plan(session, *options); };
+  });
+}
+
+}  // namespace lrq::cli

@@ -1,0 +1,301 @@
+#include "src/pipeline/machine_probe.h"
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "dist/collectives.h"
+#include "io/activation_store.h"
+#include "io/file_system.h"
+#include "src/base/process.h"
+#include "src/base/text.h"
+#include "src/models/layers.h"
+#include "src/models/quant_block.h"
+#include "src/pipeline/block_method.h"
+#include "src/pipeline/block_trainer.h"
+#include "src/quant/fake_quant.h"
+
+namespace lrq::pipeline {
+namespace {
+
+constexpr std::int64_t kTokens = 256;
+constexpr std::int64_t kHidden = 576;
+constexpr std::int64_t kInner = 1536;
+constexpr std::int64_t kHeads = 9;
+constexpr double kFloat = 4.0;
+
+/// Seconds that this thread has computed: what another program takes of the core is not in it.
+double thread_seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+double wall_seconds() {
+  static const Stopwatch kWatch;
+  return kWatch.seconds();
+}
+
+/// Seconds of one call by `clock`: the median of at least 5, over a fifth of a second, after a
+/// warm-up.
+double seconds_of(const std::function<void()>& work, double (*clock)() = thread_seconds) {
+  work();
+  const Stopwatch all;
+  std::vector<double> times;
+  while (times.size() < 5 || all.seconds() < 0.2) {
+    const double start = clock();
+    work();
+    times.push_back(clock() - start);
+  }
+  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2),
+                   times.end());
+  return times[times.size() / 2];
+}
+
+class Probe {
+ public:
+  explicit Probe(dist::Transport& transport)
+      : transport_(transport),
+        folder_(std::filesystem::temp_directory_path() /
+                concat("lrq-dist-probe-", ::getpid(), "-", transport.rank())) {}
+  ~Probe() {
+    std::error_code ignored;  // what is left there harms nobody
+    std::filesystem::remove_all(folder_, ignored);
+  }
+  Probe(const Probe&) = delete;
+  Probe& operator=(const Probe&) = delete;
+
+  Machine run() {
+    machine_ = known_machine("cpu");
+    machine_.storage = 0.0;
+    machine_.source = concat("probed on ", transport_.size(), " ranks of this machine");
+    measure_small_block();
+    machine_.base_bytes = static_cast<double>(peak_memory_bytes());  // kernels are loaded by now
+    machine_.memory_bytes = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
+                            static_cast<double>(::sysconf(_SC_PAGESIZE)) / transport_.size();
+    machine_.float32_products = product_rate(at::kFloat);
+    machine_.bfloat16_products = product_rate(at::kBFloat16);
+    machine_.attention = attention_rate();
+    machine_.quantizer = quantizer_rate();
+    machine_.elementwise = elementwise_rate();
+    const at::Tensor large = at::ones({16 << 20});
+    const at::Tensor copy = at::empty_like(large);
+    machine_.memory_copy =
+        static_cast<double>(large.nbytes()) / seconds_of([&] { copy.copy_(large); });
+    measure_files();
+    if (transport_.size() > 1) measure_messages();
+    return slowest();
+  }
+
+ private:
+  [[nodiscard]] at::Tensor normal(at::IntArrayRef sizes) {
+    return at::randn(sizes, draws_, at::TensorOptions().dtype(at::kFloat).device(at::kCPU));
+  }
+
+  /// A block with next to nothing to compute: what is left is what a step costs to start.
+  void measure_small_block() {
+    models::ModelConfig config;
+    config.model_type = "llama";
+    config.hidden_size = config.intermediate_size = 16;
+    config.num_hidden_layers = 1;
+    config.num_attention_heads = config.num_key_value_heads = 2;
+    config.head_dim = 8;
+    config.vocab_size = 8;
+    const auto family = models::make_family(config);
+    models::NamedTensors weights;
+    const std::size_t prefix = family->block_prefix(BlockIndex{0}).size();
+    for (const auto& spec : family->block_tensors(BlockIndex{0})) {
+      weights.emplace(spec.name.substr(prefix), normal(spec.shape));
+    }
+    models::NamedTensors statistics;
+    for (const char* site : {"qkv_in", "out_in", "mlp_in", "down_in"}) {
+      statistics.emplace(concat(site, ".absmax"), at::ones({16}));
+      statistics.emplace(concat(site, ".shift"), at::zeros({16}));
+    }
+    recipe::Recipe recipe;
+    recipe.weights.bits = recipe.activations.bits = 4;
+    const models::BlockMethod method = block_method(recipe);
+    BlockTrainer trainer(*family, weights,
+                         models::initial_learnables(*family, weights, statistics, method),
+                         {.recipe = recipe});
+    const std::array input{normal({1, 2, 16})};
+    machine_.learning_step_s =
+        seconds_of([&] { (void)trainer.step(input, input, BlockTrainer::Emit::kYes); });
+    const models::EffectiveBlock plain = models::plain_block(*family, weights, at::kFloat);
+    const c10::NoGradGuard no_grad;
+    machine_.forward_s =
+        seconds_of([&] { (void)family->forward(plain, input[0], models::plain_sites()); });
+  }
+
+  /// Products of a linear forward and backward: y = x W^T, dx = g W, dW = g^T x.
+  [[nodiscard]] double product_rate(at::ScalarType dtype) {
+    const c10::NoGradGuard no_grad;
+    const at::Tensor x = normal({kTokens, kHidden}).to(dtype);
+    const at::Tensor weight = normal({kInner, kHidden}).to(dtype);
+    const at::Tensor gradient = normal({kTokens, kInner}).to(dtype);
+    const double seconds = seconds_of([&] {
+      (void)at::linear(x, weight);
+      (void)at::matmul(gradient, weight);
+      (void)at::matmul(gradient.t(), x);
+    });
+    return 6.0 * kTokens * kInner * kHidden / seconds;
+  }
+
+  [[nodiscard]] double attention_rate() {
+    std::vector<at::Tensor> parts;
+    for (int i = 0; i < 3; ++i) {
+      parts.push_back(normal({1, kHeads, kTokens, kHidden / kHeads}).requires_grad_());
+    }
+    const double seconds = seconds_of([&] {
+      const at::Tensor y = models::attend(parts[0], parts[1], parts[2], {});
+      (void)torch::autograd::grad({y}, parts, {at::ones_like(y)});
+    });
+    return 14.0 * kTokens * kTokens * kHidden / seconds;
+  }
+
+  [[nodiscard]] double quantizer_rate() {
+    const at::Tensor weight = normal({kInner, kHidden});
+    const auto leaf = [](std::int64_t length, double value) {
+      return at::full({length}, value).requires_grad_();
+    };
+    const quant::WeightTransform transform{
+        .column_scale = leaf(kHidden, 1.1),
+        .row_scale = leaf(kInner, 0.9),
+        .clip_upper = leaf(kInner, 0.95).unsqueeze(1).detach().requires_grad_(),
+        .clip_lower = leaf(kInner, 0.95).unsqueeze(1).detach().requires_grad_()};
+    const at::Tensor ones = at::ones_like(weight);
+    const double seconds = seconds_of([&] {
+      const at::Tensor y = quant::fake_quant_weight(weight, transform, {.bits = 4});
+      (void)torch::autograd::grad(
+          {y},
+          {transform.column_scale, transform.row_scale, transform.clip_upper, transform.clip_lower},
+          {ones});
+    });
+    return 4.0 * kFloat * kInner * kHidden / seconds;
+  }
+
+  /// A norm, a residual and SiLU with its product, both ways, as cost_model.h counts them.
+  [[nodiscard]] double elementwise_rate() {
+    const at::Tensor x = normal({1, kTokens, kHidden}).requires_grad_();
+    const at::Tensor weight = at::ones({kHidden}).requires_grad_();
+    const at::Tensor bias = at::zeros({kHidden}).requires_grad_();
+    const at::Tensor gate = normal({1, kTokens, kInner}).requires_grad_();
+    const at::Tensor up = normal({1, kTokens, kInner}).requires_grad_();
+    const at::Tensor hidden_ones = at::ones({1, kTokens, kHidden});
+    const at::Tensor inner_ones = at::ones({1, kTokens, kInner});
+    const double seconds = seconds_of([&] {
+      const at::Tensor h = x + models::rms_norm(x, weight, bias, 1e-5);
+      const at::Tensor product = at::silu(gate) * up;
+      (void)torch::autograd::grad({h, product}, {x, weight, bias, gate, up},
+                                  {hidden_ones, inner_ones});
+    });
+    return kFloat * kTokens * (33.0 * kHidden + 14.0 * kInner) / seconds;
+  }
+
+  void measure_files() {
+    const auto files = io::make_posix_file_system();
+    files->create_directories(folder_);
+    const at::Tensor half = at::ones({16 << 20}, at::kBFloat16);
+    const std::span bytes(static_cast<const std::byte*>(half.const_data_ptr()), half.nbytes());
+    const auto weights = folder_ / "weights";
+    files->write(weights, bytes);
+    const auto read_weights = [&] {
+      const std::string text = files->read(weights);
+      (void)at::from_blob(const_cast<char*>(text.data()), half.sizes(), at::kBFloat16)
+          .to(at::kFloat);
+    };
+    machine_.checkpoint_read =
+        static_cast<double>(half.nbytes()) / seconds_of(read_weights, wall_seconds);
+    machine_.file_s =
+        seconds_of([&] { io::write_atomically(*files, folder_ / "small", "x"); }, wall_seconds);
+    io::ActivationStore store(*files, folder_, {.tokens = kTokens, .hidden = kHidden});
+    const io::Boundary boundary{io::Chain::kQuantized, BoundaryIndex{1}};
+    constexpr std::int64_t kSamples = 32;
+    const at::Tensor sample = at::ones({1, kTokens, kHidden});
+    const double all = static_cast<double>(kSamples) * static_cast<double>(sample.nbytes());
+    const auto write_all = [&] {
+      store.remove(boundary);
+      const auto shard = store.create(boundary, Rank{0}, kSamples);
+      for (std::int64_t i = 0; i < kSamples; ++i) {
+        shard->write(i, sample);
+      }
+      shard->seal();
+    };
+    machine_.hdf5_write = all / seconds_of(write_all, wall_seconds);
+    const auto reader = store.open(boundary, kSamples);
+    const auto read_all = [&] {
+      for (std::int64_t i = 0; i < kSamples; ++i) {
+        (void)reader->read(i);
+      }
+    };
+    machine_.hdf5_read = all / seconds_of(read_all, wall_seconds);
+  }
+
+  /// There and back between ranks 0 and 1: one message is half of it.
+  void measure_messages() {
+    const auto half_a_round = [this](std::int64_t length) {
+      constexpr int kRounds = 50;
+      const at::Tensor message = at::zeros({length});
+      dist::barrier(transport_, "probe");
+      const Stopwatch watch;
+      for (int round = 0; round < kRounds && transport_.rank().value < 2; ++round) {
+        const bool first = transport_.rank().value == 0;
+        const Rank other{first ? 1 : 0};
+        if (first) transport_.send(message, other, "probe")->wait();
+        transport_.recv(message, other, "probe")->wait();
+        if (!first) transport_.send(message, other, "probe")->wait();
+      }
+      return watch.seconds() / (2.0 * kRounds);
+    };
+    machine_.latency_s = half_a_round(1);
+    constexpr std::int64_t kLength = 1 << 20;
+    machine_.link = kFloat * static_cast<double>(kLength) / half_a_round(kLength);
+    machine_.network = machine_.link;
+  }
+
+  /// Rates of the slowest rank, times and memory of the one that takes most.
+  [[nodiscard]] Machine slowest() {
+    const auto& fields = machine_fields();
+    const at::Tensor mine = at::zeros({static_cast<std::int64_t>(fields.size())}, at::kDouble);
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+      mine[static_cast<std::int64_t>(i)] = machine_.*fields[i].value;
+    }
+    const auto is_rate = [](std::string_view name) {
+      return !name.ends_with("_s") && name != "base_bytes";
+    };
+    // Ranks beyond the second take no part in the messages.
+    const auto all = dist::gather(transport_, mine, Rank{0}, "probe");
+    for (std::size_t rank = 1; rank < all.size(); ++rank) {
+      for (std::size_t i = 0; i < fields.size(); ++i) {
+        const std::string_view name = fields[i].name;
+        if (rank > 1 && (name == "link" || name == "network" || name == "latency_s")) continue;
+        double& value = machine_.*fields[i].value;
+        const auto other = all[rank][static_cast<std::int64_t>(i)].item<double>();
+        value = is_rate(name) ? std::min(value, other) : std::max(value, other);
+      }
+    }
+    return machine_;
+  }
+
+  dist::Transport& transport_;
+  std::filesystem::path folder_;
+  at::Generator draws_ = at::make_generator<at::CPUGeneratorImpl>(2);
+  Machine machine_;
+};
+
+}  // namespace
+
+Machine probe_machine(dist::Transport& transport) { return Probe(transport).run(); }
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,127 @@
+#include "src/pipeline/memory_model.h"
+
+#include <algorithm>
+
+#include "src/base/check.h"
+#include "src/pipeline/block_method.h"
+
+namespace lrq::pipeline {
+namespace {
+
+constexpr double kFloat = 4.0;
+constexpr double kMessagesEachWay = 2.0;  // posted or under way: activation_link.h
+
+double bytes(std::int64_t elements, double each) { return static_cast<double>(elements) * each; }
+
+/// Elements of T tokens, each so many times as wide as C, Q, V and I.
+double activations(const BlockWork& work, double hidden, double queries, double values,
+                   double inner) {
+  const BlockFigures& b = work.block;
+  return kFloat * static_cast<double>(work.tokens) *
+         (hidden * static_cast<double>(b.hidden) + queries * static_cast<double>(b.queries) +
+          values * static_cast<double>(b.values) + inner * static_cast<double>(b.inner));
+}
+
+double forward_activations(const BlockWork& work) { return activations(work, 4, 2, 0, 4); }
+
+bool keeps_original(const recipe::Recipe& recipe) {
+  return recipe.loss.mse_r > 0.0 || recipe.loss.nlc_r > 0.0;
+}
+
+/// models::fold keeps weights in a basis only where no scale is learned in front of it.
+bool keeps_changed_weights(const recipe::Recipe& recipe) {
+  const models::BlockMethod method = block_method(recipe);
+  return !method.map.none() && method.scale != models::ScaleMode::kLearned;
+}
+
+/// Targets of each block, and the inputs of the first.
+double kept_targets(const BlockWork& work, const RankShare& share) {
+  return (share.learn_blocks + 1.0) * static_cast<double>(share.kept_samples) *
+         work.boundary_bytes();
+}
+
+}  // namespace
+
+std::string_view targets_name(Targets targets) {
+  switch (targets) {
+    case Targets::kDisk:
+      return "disk";
+    case Targets::kHost:
+      return "host";
+    case Targets::kDevice:
+      return "device";
+  }
+  expect(false, "targets lie on disk, in the host or in the device");
+  return {};
+}
+
+const MemoryUse& RankMemory::heaviest() const {
+  const MemoryUse& late = learn.total() >= freeze.total() ? learn : freeze;
+  return chain.total() > late.total() ? chain : late;
+}
+
+double RankMemory::most() const { return base + heaviest().total(); }
+
+double RankMemory::peak() const { return most() + mapped; }
+
+MemoryUse chain_memory(const BlockWork& work, const ModelFigures& model, const RankShare& share) {
+  if (share.chain_blocks == 0) return {};
+  const BlockFigures& b = work.block;
+  const double embedding = share.embeds ? bytes(model.embedding, kFloat) : 0.0;
+  const double samples =
+      forward_activations(work) + (1.0 + 2.0 * kMessagesEachWay) * work.boundary_bytes();
+  // The last block has been read when the embedding and the first sample come.
+  const double reading = std::max(0.0, bytes(b.parameters, kFloat) - embedding - samples);
+  return {.weights = share.chain_blocks * bytes(b.weights, work.compute_bytes) + embedding,
+          .work = reading,
+          .activations = samples};
+}
+
+MemoryUse learn_memory(const BlockWork& work, const RankShare& share) {
+  if (share.learn_blocks == 0) return {};
+  const BlockFigures& b = work.block;
+  const double blocks = share.learn_blocks;
+  const double learnables = bytes(work.learnables.stepped, kFloat);
+  MemoryUse use;
+  use.weights = blocks * bytes(b.parameters, kFloat);
+  if (keeps_original(work.recipe)) use.weights += blocks * bytes(b.weights, work.compute_bytes);
+  if (keeps_changed_weights(work.recipe)) use.weights += blocks * bytes(b.weights, kFloat);
+  use.learnables = blocks * (2.0 * learnables + bytes(work.learnables.fixed, kFloat));
+  if (work.recipe.train.keep_best) use.learnables += blocks * work.recipe.train.epochs * learnables;
+  use.optimiser = blocks * 3.0 * learnables;
+  use.work = bytes(b.weights, work.compute_bytes) + bytes(b.largest_weight, 2.0 * kFloat) +
+             4.0 * learnables;
+  if (work.compute_bytes != 4) use.work += bytes(b.largest_weight, kFloat);
+  const double shared = b.shares_heads ? 2.0 : 0.0;
+  const auto samples = static_cast<double>(share.samples);
+  use.activations = activations(work, 12, 5.0 + shared, 6, 8) +
+                    (3.0 + 2.0 * kMessagesEachWay) * samples * work.boundary_bytes();
+  use.targets = kept_targets(work, share);
+  return use;
+}
+
+MemoryUse freeze_memory(const BlockWork& work, const RankShare& share) {
+  if (share.learn_blocks == 0) return {};
+  const BlockFigures& b = work.block;
+  return {.weights = share.learn_blocks * bytes(b.weights, work.compute_bytes),
+          .learnables = bytes(work.learnables.stepped + work.learnables.fixed, kFloat),
+          .work = bytes(b.parameters, kFloat) + bytes(b.largest_weight, kFloat),
+          .activations =
+              forward_activations(work) + (2.0 + 2.0 * kMessagesEachWay) * work.boundary_bytes(),
+          .targets = kept_targets(work, share)};
+}
+
+RankMemory rank_memory(const BlockWork& work, const ModelFigures& model, const RankShare& share,
+                       const Machine& machine) {
+  RankMemory memory{.chain = chain_memory(work, model, share),
+                    .learn = learn_memory(work, share),
+                    .freeze = freeze_memory(work, share),
+                    .base = machine.base_bytes};
+  if (!share.on_device) {
+    memory.mapped = share.touched_blocks * bytes(work.block.parameters, work.file_bytes) +
+                    (share.embeds ? bytes(model.embedding, work.file_bytes) : 0.0);
+  }
+  return memory;
+}
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,109 @@
+#include "src/pipeline/plan_choice.h"
+
+#include <algorithm>
+#include <set>
+
+#include "src/base/text.h"
+#include "src/pipeline/wave_layout.h"
+
+namespace lrq::pipeline {
+namespace {
+
+constexpr int kMostRanks = 4096;
+
+double needed(const BlockWork& work, const ModelFigures& model, const Machine& machine,
+              const RunShape& shape) {
+  return heaviest_rank(estimate_ranks(work, model, machine, shape)).memory.most();
+}
+
+bool fits(const BlockWork& work, const ModelFigures& model, const Machine& machine,
+          const RunShape& shape) {
+  return needed(work, model, machine, shape) <= machine.memory_bytes;
+}
+
+Schedule schedule_of(BlockWork work, const ModelFigures& model, const Machine& machine,
+                     RunShape shape, int wave) {
+  work.recipe.train.wave = wave;
+  const RunEstimate estimate = estimate_run(work, model, machine, shape);
+  const double memory = heaviest_rank(estimate.ranks).memory.most();
+  return {.wave = wave,
+          .replicas = shape.replicas,
+          .targets = shape.targets,
+          .files = shape.files,
+          .steps = estimate.steps,
+          .seconds = estimate.seconds(),
+          .utilisation = estimate.utilisation(),
+          .computing_share = estimate.computing_share(),
+          .memory = memory,
+          .fits = memory <= machine.memory_bytes,
+          .runs_today = shape.runs_today()};
+}
+
+}  // namespace
+
+std::vector<Schedule> compare_schedules(const BlockWork& work, const ModelFigures& model,
+                                        const Machine& machine, const RunShape& shape) {
+  std::set<int> widths;
+  for (const int width : {1, 4, 8, 16, shape.ranks, 2 * shape.ranks, work.recipe.train.wave}) {
+    widths.insert(std::clamp(width, 1, model.blocks));
+  }
+  std::vector<Schedule> schedules;
+  for (const int wave : widths) {
+    RunShape today = shape;
+    today.replicas = 1;
+    today.targets = Targets::kDisk;
+    today.files = Files::kInline;
+    schedules.push_back(schedule_of(work, model, machine, today, wave));
+    RunShape planned = shape;
+    planned.replicas = wave_layout(work.recipe, shape.ranks, wave, 0).replicas;
+    planned.files = Files::kOverlapped;
+    for (const Targets targets : {Targets::kDisk, Targets::kDevice}) {
+      planned.targets = targets;
+      schedules.push_back(schedule_of(work, model, machine, planned, wave));
+    }
+  }
+  return schedules;
+}
+
+std::string advice_to_fit(const BlockWork& work, const ModelFigures& model, const Machine& machine,
+                          const RunShape& shape) {
+  if (fits(work, model, machine, shape)) return {};
+  BlockWork changed = work;
+  RunShape other = shape;
+  if (shape.targets == Targets::kDevice) {
+    other.targets = Targets::kDisk;
+    if (fits(work, model, machine, other)) return "keep the targets on disk: --targets disk";
+    other = shape;
+  }
+  if (work.compute_bytes == 4) {
+    changed.compute_bytes = 2;
+    changed.store_bytes = std::min(changed.store_bytes, 2);
+    if (fits(changed, model, machine, shape)) return "compute in bfloat16: --dtype bfloat16";
+    changed = work;
+  }
+  for (int wave = work.recipe.train.wave / 2; wave >= 1; wave /= 2) {
+    changed.recipe.train.wave = wave;
+    if (fits(changed, model, machine, shape)) return concat("use narrower waves: --wave ", wave);
+  }
+  changed = work;
+  for (int ranks = shape.ranks + 1; ranks <= std::min(kMostRanks, model.blocks); ++ranks) {
+    other.ranks = ranks;
+    if (fits(work, model, machine, other)) return concat("use more ranks: --ranks ", ranks);
+  }
+  other = shape;
+  for (std::int64_t tokens = work.tokens / 2; tokens >= 256; tokens /= 2) {
+    changed.tokens = tokens;
+    if (fits(changed, model, machine, shape)) {
+      return concat("shorten the samples: --seqlen ", tokens);
+    }
+  }
+  other.ranks = std::max(shape.ranks, model.blocks);
+  changed = work;
+  changed.recipe.train.wave = 1;
+  const double alone = needed(changed, model, machine, other);
+  return concat("no single change is enough: one block on each of ", other.ranks,
+                " ranks, in waves of 1, still needs ",
+                format_bytes(static_cast<std::uint64_t>(alone)), " a rank");
+}
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "src/pipeline/run_estimate.h"
+
+namespace lrq::pipeline {
+
+/// One way to run the same calibration, and what it would take.
+struct Schedule {
+  int wave = 0;
+  int replicas = 1;
+  Targets targets = Targets::kDisk;
+  Files files = Files::kInline;
+  std::int64_t steps = 0;
+  double seconds = 0.0;
+  double utilisation = 0.0;
+  double computing_share = 0.0;
+  double memory = 0.0;  ///< of the heaviest rank
+  bool fits = false;
+  bool runs_today = false;  ///< `calibrate` can do it
+};
+
+/// Waves of several widths on the given ranks: as `calibrate` runs them, and where it differs with
+/// replicas (as many as divide the micro-batch and fit), files overlapped and targets kept in the
+/// device, where they fit.  In order of width; a wave's width changes what is learned.
+[[nodiscard]] std::vector<Schedule> compare_schedules(const BlockWork& work,
+                                                      const ModelFigures& model,
+                                                      const Machine& machine,
+                                                      const RunShape& shape);
+
+/// What to change so that every rank fits into machine.memory_bytes: the smallest of other dtype,
+/// narrower waves, targets on disk, more ranks and shorter samples that does it alone, or a line
+/// that says why nothing does.  "" if it fits.
+[[nodiscard]] std::string advice_to_fit(const BlockWork& work, const ModelFigures& model,
+                                        const Machine& machine, const RunShape& shape);
+
+}  // namespace lrq::pipeline

@@ -1,0 +1,53 @@
+#include "src/pipeline/wave_layout.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "src/base/error.h"
+#include "src/base/text.h"
+#include "src/pipeline/cluster_calibration.h"
+#include "src/pipeline/gptq_rounding.h"
+#include "src/pipeline/site_map_pass.h"
+
+namespace lrq::pipeline {
+
+bool looks_at_all_samples(const recipe::Recipe& recipe) {
+  return maps_from_tokens(recipe) || has_clusters(recipe) || rounds_by_gptq(recipe);
+}
+
+WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks, int replicas) {
+  if (replicas == 0) {
+    replicas = 1;
+    const auto fits = [&](int count) {
+      return recipe.train.batch_size % count == 0 && count * blocks <= ranks;
+    };
+    while (!looks_at_all_samples(recipe) && fits(2 * replicas)) replicas *= 2;
+  }
+  return {.stages = std::min(ranks / replicas, blocks), .replicas = replicas};
+}
+
+void check_replicas(const recipe::Recipe& recipe, int ranks, int replicas) {
+  const std::int64_t batch = recipe.train.batch_size;
+  if (replicas < 1 || !std::has_single_bit(static_cast<unsigned>(replicas)) ||
+      batch % replicas != 0) {
+    throw UsageError({.what = concat(replicas, " replicas cannot share a micro-batch of ", batch,
+                                     ": a power of two that divides it can"),
+                      .where = "options --replicas, --batch-size",
+                      .fix = "lower --replicas, or raise --batch-size"});
+  }
+  if (replicas > ranks) {
+    throw UsageError(
+        {.what = concat(replicas, " replicas of a stage do not fit on ", ranks, " ranks"),
+         .where = "option --replicas, number of ranks",
+         .fix = "lower --replicas, or add ranks"});
+  }
+  if (replicas > 1 && looks_at_all_samples(recipe)) {
+    throw UsageError({.what = concat("recipe ", recipe.name,
+                                     " looks at all samples of a block, and "
+                                     "replicas do not share those yet"),
+                      .where = "option --replicas",
+                      .fix = "leave --replicas out"});
+  }
+}
+
+}  // namespace lrq::pipeline

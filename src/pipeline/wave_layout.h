@@ -1,0 +1,26 @@
+#pragma once
+
+#include "src/recipe/recipe.h"
+
+namespace lrq::pipeline {
+
+/// Whether a step of the recipe needs all samples of a block at once (maps from tokens, clusters,
+/// GPTQ).  Those are not shared between replicas.
+[[nodiscard]] bool looks_at_all_samples(const recipe::Recipe& recipe);
+
+/// How the ranks of a run share a wave: rank r is replica r % replicas of stage r / replicas.
+struct WaveLayout {
+  int stages = 1;
+  int replicas = 1;
+  [[nodiscard]] int ranks() const { return stages * replicas; }  ///< the others wait
+};
+
+/// replicas: those asked for, or 0: the largest power of two that divides the micro-batch and
+/// leaves every block a rank, and 1 where the recipe looks at all samples.
+[[nodiscard]] WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks,
+                                     int replicas);
+
+/// Throws UsageError unless `replicas` ranks can share every micro-batch of the recipe.
+void check_replicas(const recipe::Recipe& recipe, int ranks, int replicas);
+
+}  // namespace lrq::pipeline
