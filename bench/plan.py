@@ -85,8 +85,8 @@ def line_of(row, plan):
     """The row of the table, and how far apart plan and measurement are: memory, time."""
     measured = row.result()
     rank = max(range(row.ranks), key=lambda r: abs(
-        plan["memory"][r]["peak"] / measured["peak"][r] - 1))
-    peak, found = plan["memory"][rank]["peak"], measured["peak"][rank]
+        plan["memory"][r]["needed"] / measured["peak"][r] - 1))
+    peak, found = plan["memory"][rank]["needed"], measured["peak"][rank]
     seconds = statistics.median(measured["seconds"])
     cells = [row.name, str(row.ranks), f"{peak / 2**20:.0f}", f"{found / 2**20:.0f}",
              difference(peak, found), f"{plan['seconds']:.1f}", f"{seconds:.1f}",

@@ -54,9 +54,9 @@ std::string rank_rows(const char* which, const RankEstimate& rank) {
   const auto& memory = rank.memory;
   return memory_row(concat(which, " rank ", rank.rank, " chain"), memory.chain) +
          memory_row("  learn", memory.learn) + memory_row("  freeze", memory.freeze) +
-         concat("  with ", size(memory.base), " that a process needs anyway: ", size(memory.most()),
-                "; and ", size(memory.mapped),
-                " of mapped checkpoint, which the system may take back\n");
+         concat("  with ", size(memory.base), " that a process needs anyway and ",
+                size(memory.kept), " that its allocator and tokenizer keep: ", size(memory.most()),
+                "\n");
 }
 
 std::string memory_table(const PlanReport& report) {
@@ -139,9 +139,8 @@ Json rank_json(const RankEstimate& rank) {
           {"learn", use_json(rank.memory.learn)},
           {"freeze", use_json(rank.memory.freeze)},
           {"base", rank.memory.base},
-          {"mapped", rank.memory.mapped},
-          {"needed", rank.memory.most()},
-          {"peak", rank.memory.peak()}};
+          {"kept", rank.memory.kept},
+          {"needed", rank.memory.most()}};
 }
 
 }  // namespace

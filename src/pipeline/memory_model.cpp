@@ -9,6 +9,9 @@ namespace lrq::pipeline {
 namespace {
 
 constexpr double kFloat = 4.0;
+constexpr double kKeptOfFreed = 0.15;
+constexpr double kGivenBackFrom = 32.0 * 1024 * 1024;  // the highest mmap threshold of glibc
+constexpr double kTokenizerEach = 400.0;
 constexpr double kMessagesEachWay = 2.0;  // posted or under way: activation_link.h
 
 double bytes(std::int64_t elements, double each) { return static_cast<double>(elements) * each; }
@@ -60,9 +63,7 @@ const MemoryUse& RankMemory::heaviest() const {
   return chain.total() > late.total() ? chain : late;
 }
 
-double RankMemory::most() const { return base + heaviest().total(); }
-
-double RankMemory::peak() const { return most() + mapped; }
+double RankMemory::most() const { return base + kept + heaviest().total(); }
 
 MemoryUse chain_memory(const BlockWork& work, const ModelFigures& model, const RankShare& share) {
   if (share.chain_blocks == 0) return {};
@@ -70,8 +71,11 @@ MemoryUse chain_memory(const BlockWork& work, const ModelFigures& model, const R
   const double embedding = share.embeds ? bytes(model.embedding, kFloat) : 0.0;
   const double samples =
       forward_activations(work) + (1.0 + 2.0 * kMessagesEachWay) * work.boundary_bytes();
-  // The last block has been read when the embedding and the first sample come.
-  const double reading = std::max(0.0, bytes(b.parameters, kFloat) - embedding - samples);
+  // One after the other: the last block is read, then the embedding, then samples come.
+  const double pages =
+      share.embeds && !share.on_device ? bytes(model.embedding, work.file_bytes) : 0.0;
+  const double reading =
+      std::max({0.0, bytes(b.parameters, kFloat) - embedding - samples, pages - samples});
   return {.weights = share.chain_blocks * bytes(b.weights, work.compute_bytes) + embedding,
           .work = reading,
           .activations = samples};
@@ -117,10 +121,13 @@ RankMemory rank_memory(const BlockWork& work, const ModelFigures& model, const R
                     .learn = learn_memory(work, share),
                     .freeze = freeze_memory(work, share),
                     .base = machine.base_bytes};
-  if (!share.on_device) {
-    memory.mapped = share.touched_blocks * bytes(work.block.parameters, work.file_bytes) +
-                    (share.embeds ? bytes(model.embedding, work.file_bytes) : 0.0);
+  if (share.on_device) return memory;
+  if (bytes(work.block.largest_weight, kFloat) < kGivenBackFrom) {
+    memory.kept =
+        kKeptOfFreed *
+        (share.chain_blocks * bytes(work.block.weights, work.compute_bytes) + memory.learn.total());
   }
+  if (share.embeds) memory.kept += bytes(model.vocabulary, kTokenizerEach);
   return memory;
 }
 

@@ -24,31 +24,31 @@ struct MemoryUse {
   }
 };
 
-/// The phases of a run on the rank that has the most, above what a process needs anyway.
+/// The phases of a run on one rank, and what it has besides.
 struct RankMemory {
   MemoryUse chain;
   MemoryUse learn;
   MemoryUse freeze;
-  double base = 0.0;    ///< Machine::base_bytes
-  double mapped = 0.0;  ///< pages of the checkpoint that it has read; the system may take them back
-  [[nodiscard]] double most() const;  ///< base and the largest phase: what has to fit
-  [[nodiscard]] double peak() const;  ///< with the mapped pages: what a measurement shows
+  double base = 0.0;  ///< Machine::base_bytes
+  double kept = 0.0;  ///< by the allocator of what was freed, and of the tokenizer; on a CPU
   [[nodiscard]] const MemoryUse& heaviest() const;
+  /// base, kept and the heaviest phase.
+  [[nodiscard]] double most() const;
 };
 
 /// How much of a model a rank holds.
 struct RankShare {
   int chain_blocks = 0;           ///< original blocks in the full-precision chain
   int learn_blocks = 0;           ///< of a wave
-  int touched_blocks = 0;         ///< different ones, over the whole run
   bool embeds = false;            ///< the chain's first rank
   std::int64_t samples = 1;       ///< of a micro-batch, on this rank
   std::int64_t kept_samples = 0;  ///< whose targets and inputs stay in device memory
-  bool on_device = false;  ///< checkpoint pages lie in the host's memory, not in the device's
+  bool on_device = false;         ///< a GPU: files are read and tokens made in the host
 };
 
-/// Original blocks of the chain, ready to run: c F for each (c: bytes of a compute element); while
-/// the last is read 4 P, and when that is free again the embedding in float32 on the first rank and
+/// Original blocks of the chain, ready to run: c F for each (c: bytes of a compute element), and
+/// the embedding in float32 on the first rank.  Besides, the largest of what comes one after the
+/// other: 4 P while the last block is read; the embedding's mapped pages while it is (on a CPU);
 /// one sample's activations, 4 T (4 C + 2 Q + 4 I), with two messages each way.
 [[nodiscard]] MemoryUse chain_memory(const BlockWork& work, const ModelFigures& model,
                                      const RankShare& share);
@@ -65,6 +65,9 @@ struct RankShare {
 /// Folded blocks: c F each; while one is folded, 4 P read and the float32 of its largest linear.
 [[nodiscard]] MemoryUse freeze_memory(const BlockWork& work, const RankShare& share);
 
+/// All of it.  kept, as measured with glibc: 15 % of the chain's weights and of what learning has,
+/// where tensors are smaller than the 32 MiB from which their pages go back at once, and 400 bytes
+/// for each token of the vocabulary on the first rank, which makes the tokens.
 [[nodiscard]] RankMemory rank_memory(const BlockWork& work, const ModelFigures& model,
                                      const RankShare& share, const Machine& machine);
 

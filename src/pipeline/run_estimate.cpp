@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <map>
-#include <set>
 
 #include "src/base/error.h"
 #include "src/base/text.h"
@@ -87,15 +86,10 @@ class Estimator {
     for (int rank = 0; rank < shape_.ranks; ++rank) {
       RankShare share{.samples = batch_ / shape_.replicas, .on_device = shape_.on_device};
       if (shape_.targets == Targets::kDevice) share.kept_samples = shape_.samples / shape_.replicas;
-      std::set<int> touched;
-      const auto touch = [&touched](BlockRange range, int offset) {
-        for (int block = range.first; block < range.last; ++block) touched.insert(block + offset);
-      };
       if (rank < chain_stages) {
         const BlockRange range = chain_ranges[static_cast<std::size_t>(rank)];
         share.chain_blocks = range.size();
         share.embeds = rank == 0;
-        touch(range, 0);
       }
       for (const BlockRange& wave : waves_) {
         const auto& ranges = by_width[wave.size()];
@@ -103,9 +97,7 @@ class Estimator {
         if (rank >= stages * shape_.replicas) continue;
         const BlockRange range = ranges[static_cast<std::size_t>(rank % stages)];
         share.learn_blocks = std::max(share.learn_blocks, range.size());
-        touch(range, wave.first);
       }
-      share.touched_blocks = static_cast<int>(touched.size());
       ranks.push_back(
           {.rank = rank, .share = share, .memory = rank_memory(work_, model_, share, machine_)});
     }

@@ -46,7 +46,8 @@ TEST(MemoryModelTest, TheFirstRankOfTheChainHoldsTheEmbedding) {
   const MemoryUse first = chain_memory(work, model, {.chain_blocks = 4, .embeds = true});
   const double samples = 4.0 * 2048 * (6 * 4096 + 4 * 11008) + 5 * kBoundary7b;
   EXPECT_DOUBLE_EQ(first.weights, 4 * 4 * kWeights7b + 4.0 * 32000 * 4096);
-  // When it comes, the last block's 4 P have been read and are free again.
+  // When it comes, the last block's 4 P have been read and are free again; its own pages, 2 bytes
+  // an element, are fewer than what a sample takes.
   EXPECT_DOUBLE_EQ(first.work, 0.0);
   EXPECT_DOUBLE_EQ(first.activations, samples);
   EXPECT_DOUBLE_EQ(second.weights, 4 * 4 * kWeights7b);
@@ -54,16 +55,41 @@ TEST(MemoryModelTest, TheFirstRankOfTheChainHoldsTheEmbedding) {
   EXPECT_DOUBLE_EQ(second.total(), 4 * 4 * kWeights7b + 4 * kParameters7b);
 }
 
-TEST(MemoryModelTest, WhatHasToFitLeavesOutPagesThatTheSystemTakesBack) {
+TEST(MemoryModelTest, TheEmbeddingsPagesCountWhereSamplesAreShort) {
   const ModelFigures model = model_figures(*family_of_config("llama-2-7b"));
   BlockWork work = work_of_7b(recipe_with_bits(4, 4));
+  work.tokens = 1;
+  const double pages = 2.0 * 32000 * 4096;
+  const MemoryUse use = chain_memory(work, model, {.chain_blocks = 4, .embeds = true});
+  EXPECT_DOUBLE_EQ(use.work + use.activations, 4 * kParameters7b - 2 * pages);
+  work.block.parameters = 0;
+  const MemoryUse small = chain_memory(work, model, {.chain_blocks = 4, .embeds = true});
+  EXPECT_DOUBLE_EQ(small.work + small.activations, pages);
+}
+
+TEST(MemoryModelTest, ARankNeedsItsHeaviestPhaseAndWhatAProcessNeeds) {
+  const ModelFigures model = model_figures(*family_of_config("llama-2-7b"));
+  const BlockWork work = work_of_7b(recipe_with_bits(4, 4));
   Machine machine = instant_machine();
   machine.base_bytes = 1e9;
-  const RankShare share{.chain_blocks = 8, .learn_blocks = 1, .touched_blocks = 10};
-  const RankMemory memory = rank_memory(work, model, share, machine);
+  const RankMemory memory =
+      rank_memory(work, model, {.chain_blocks = 8, .learn_blocks = 1}, machine);
   EXPECT_DOUBLE_EQ(memory.most(), 1e9 + 8 * 4 * kWeights7b + 4 * kParameters7b);
-  EXPECT_DOUBLE_EQ(memory.peak(), memory.most() + 10 * 2 * kParameters7b);
   EXPECT_DOUBLE_EQ(memory.heaviest().total(), memory.chain.total());
+  EXPECT_DOUBLE_EQ(memory.kept, 0.0);  // tensors of 64 MiB and more go back at once
+}
+
+TEST(MemoryModelTest, TheAllocatorKeepsAShareOfSmallTensors) {
+  ModelFigures model = model_figures(*family_of_config("llama-2-7b"));
+  BlockWork work = work_of_7b(recipe_with_bits(4, 4));
+  work.block.largest_weight = 1000;
+  RankShare share{.chain_blocks = 8, .learn_blocks = 1};
+  const double kept = 0.15 * (8 * 4 * kWeights7b + learn_memory(work, share).total());
+  EXPECT_DOUBLE_EQ(rank_memory(work, model, share, instant_machine()).kept, kept);
+  share.embeds = true;
+  EXPECT_DOUBLE_EQ(rank_memory(work, model, share, instant_machine()).kept, kept + 400 * 32000);
+  share.on_device = true;
+  EXPECT_DOUBLE_EQ(rank_memory(work, model, share, instant_machine()).kept, 0.0);
 }
 
 }  // namespace
