@@ -60,6 +60,21 @@ bool cuts_after(const LearnShape& shape, std::int64_t step) {
   return shape.cut_every > 0 && (step + 1) % shape.cut_every == 0;
 }
 
+Plan linked_plan(const LearnShape& shape) {
+  expect(shape.stages >= 1 && shape.replicas >= 1 && shape.stages * shape.replicas <= shape.ranks,
+         "stages and replicas must be 1 .. ranks");
+  Plan plan = empty_plan(shape.ranks);
+  const int busy = shape.stages * shape.replicas;
+  for (int rank = 0; rank < busy; ++rank) {
+    if (rank >= shape.replicas)
+      plan.previous[static_cast<std::size_t>(rank)] = rank - shape.replicas;
+    if (rank + shape.replicas < busy) {
+      plan.next[static_cast<std::size_t>(rank)] = rank + shape.replicas;
+    }
+  }
+  return plan;
+}
+
 SampleRange samples_of_replica(const ForwardShape& shape, int replica) {
   return {.first = shape.samples * replica / shape.replicas,
           .last = shape.samples * (replica + 1) / shape.replicas};

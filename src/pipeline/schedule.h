@@ -58,6 +58,9 @@ struct LearnShape {
   bool cut_at_end = false;     ///< a cut after the last step: the wave is left unfinished
 };
 
+/// The neighbours of every rank in the learning of a wave, and no actions yet.
+[[nodiscard]] Plan linked_plan(const LearnShape& shape);
+
 /// A pass of samples through frozen or original blocks.
 struct ForwardShape {
   int ranks = 1;

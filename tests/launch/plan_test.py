@@ -50,7 +50,7 @@ class PlanTest(program.ProgramTest):
     def test_options_that_do_not_fit_together_are_refused(self):
         model = ("--model", CONFIGS / "llama-2-7b.json", *H100)
         for options, code, where in (
-                ((*model, "--replicas", "3"), 2, "option --replicas"),
+                ((*model, "--replicas", "3"), 2, "3 replicas cannot share a micro-batch of 1"),
                 ((*model, "--gpu-mem", "lots"), 2, "option --gpu-mem"),
                 (("--model", CONFIGS / "llama-2-7b.json", "--machine", "b100"), 2,
                  "option --machine"),

@@ -4,7 +4,7 @@
 namespace lrq::pipeline {
 
 Plan plan_independent(const LearnShape& shape) {
-  Plan plan = plan_of_stages(shape);
+  Plan plan = linked_plan(shape);
   plan.word_only = true;
   for (int rank = 0; rank < shape.stages * shape.replicas; ++rank) {
     const bool first = plan.previous[static_cast<std::size_t>(rank)] < 0;

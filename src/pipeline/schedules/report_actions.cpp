@@ -1,23 +1,6 @@
 #include "src/pipeline/schedules/report_actions.h"
 
-#include "src/base/check.h"
-
 namespace lrq::pipeline {
-
-Plan plan_of_stages(const LearnShape& shape) {
-  expect(shape.stages >= 1 && shape.replicas >= 1 && shape.stages * shape.replicas <= shape.ranks,
-         "stages and replicas must be 1 .. ranks");
-  Plan plan = empty_plan(shape.ranks);
-  const int busy = shape.stages * shape.replicas;
-  for (int rank = 0; rank < busy; ++rank) {
-    if (rank >= shape.replicas)
-      plan.previous[static_cast<std::size_t>(rank)] = rank - shape.replicas;
-    if (rank + shape.replicas < busy) {
-      plan.next[static_cast<std::size_t>(rank)] = rank + shape.replicas;
-    }
-  }
-  return plan;
-}
 
 void ReportActions::after(std::int64_t step, std::vector<Action>& actions) {
   if (!leads_) return;

@@ -6,9 +6,6 @@
 
 namespace lrq::pipeline {
 
-/// The neighbours of every rank in the learning of a wave, and no actions yet.
-[[nodiscard]] Plan plan_of_stages(const LearnShape& shape);
-
 /// Append the cut and the report that follow step `step` on one rank, and on rank 0 the collection
 /// of reports that the slowest stage has had the time to send: rank 0 is `stages` steps ahead of
 /// the last stage, so collecting at once would make it wait.

@@ -4,7 +4,7 @@
 namespace lrq::pipeline {
 
 Plan plan_waves(const LearnShape& shape) {
-  Plan plan = plan_of_stages(shape);
+  Plan plan = linked_plan(shape);
   for (int rank = 0; rank < shape.stages * shape.replicas; ++rank) {
     const bool first = plan.previous[static_cast<std::size_t>(rank)] < 0;
     const bool last = plan.next[static_cast<std::size_t>(rank)] < 0;
