@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "src/base/error.h"
 #include "src/base/text.h"
 
 namespace lrq::pipeline {
@@ -48,6 +49,17 @@ int most_replicas(const BlockWork& work, const RunShape& shape, int wave) {
   return replicas;
 }
 
+/// Some recipes take waves of one width only.
+bool takes_wave(recipe::Recipe recipe, int wave) {
+  recipe.train.wave = wave;
+  try {
+    recipe::validate(recipe);
+    return true;
+  } catch (const UsageError&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 std::vector<Schedule> compare_schedules(const BlockWork& work, const ModelFigures& model,
@@ -58,6 +70,7 @@ std::vector<Schedule> compare_schedules(const BlockWork& work, const ModelFigure
   }
   std::vector<Schedule> schedules;
   for (const int wave : widths) {
+    if (!takes_wave(work.recipe, wave)) continue;
     RunShape today = shape;
     today.replicas = 1;
     today.targets = Targets::kDisk;
