@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "src/base/error.h"
 #include "src/base/text.h"
 #include "src/pipeline/wave_layout.h"
 
@@ -39,6 +40,17 @@ Schedule schedule_of(BlockWork work, const ModelFigures& model, const Machine& m
           .runs_today = shape.runs_today()};
 }
 
+/// Some recipes take waves of one width only.
+bool takes_wave(recipe::Recipe recipe, int wave) {
+  recipe.train.wave = wave;
+  try {
+    recipe::validate(recipe);
+    return true;
+  } catch (const UsageError&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 std::vector<Schedule> compare_schedules(const BlockWork& work, const ModelFigures& model,
@@ -49,6 +61,7 @@ std::vector<Schedule> compare_schedules(const BlockWork& work, const ModelFigure
   }
   std::vector<Schedule> schedules;
   for (const int wave : widths) {
+    if (!takes_wave(work.recipe, wave)) continue;
     RunShape today = shape;
     today.replicas = 1;
     today.targets = Targets::kDisk;

@@ -24,7 +24,8 @@ struct Schedule {
 
 /// Waves of several widths on the given ranks: as `calibrate` runs them, and where it differs with
 /// replicas (as many as divide the micro-batch and fit), files overlapped and targets kept in the
-/// device, where they fit.  In order of width; a wave's width changes what is learned.
+/// device, where they fit.  In order of width, without those that the recipe does not take; a
+/// wave's width changes what is learned.
 [[nodiscard]] std::vector<Schedule> compare_schedules(const BlockWork& work,
                                                       const ModelFigures& model,
                                                       const Machine& machine,

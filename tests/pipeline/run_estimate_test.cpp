@@ -204,6 +204,10 @@ TEST(PlanChoiceTest, ComparesWhatRunsTodayWithWhatDoesNot) {
     }
   }
   EXPECT_EQ(today, 3);  // waves of 1, 4 and 8
+  job.work.recipe.weights.rounding = recipe::Rounding::kGptq;
+  for (const Schedule& schedule : compare_schedules(job.work, job.model, job.machine, job.shape)) {
+    EXPECT_EQ(schedule.wave, 1);
+  }
 }
 
 }  // namespace
