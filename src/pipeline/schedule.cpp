@@ -66,8 +66,9 @@ Plan linked_plan(const LearnShape& shape) {
   Plan plan = empty_plan(shape.ranks);
   const int busy = shape.stages * shape.replicas;
   for (int rank = 0; rank < busy; ++rank) {
-    if (rank >= shape.replicas)
+    if (rank >= shape.replicas) {
       plan.previous[static_cast<std::size_t>(rank)] = rank - shape.replicas;
+    }
     if (rank + shape.replicas < busy) {
       plan.next[static_cast<std::size_t>(rank)] = rank + shape.replicas;
     }

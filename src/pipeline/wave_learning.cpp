@@ -84,8 +84,9 @@ class LearningStage {
       return shape_.steps;
     }
     IdleRanks idle(context_.transport, shape_.stages * shape_.replicas);
-    for (std::size_t next = 0; next < actions_.size(); ++next) {  // stop_after() changes the rest
-      const Action action = actions_[next];
+    std::size_t next = 0;
+    while (next < actions_.size()) {  // stop_after() changes the rest
+      const Action action = actions_[next++];
       switch (action.op) {
         case Op::kReceive:
           passing_ = inbound_->take();
