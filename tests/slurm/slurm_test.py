@@ -93,7 +93,7 @@ class SlurmTest(program.ProgramTest):
 
     def test_out_of_time_twice(self):
         # Slurm sends the signal up to a minute early, so a start may have but 20 s of its minute.
-        epochs = self.epochs_for(seconds=60)
+        epochs = self.epochs_for(seconds=110)
         expected = self.unbroken(epochs)
         for launcher in ("mpirun", "srun"):
             with self.subTest(launcher):
