@@ -107,9 +107,8 @@ void check_kv_bits(const recipe::Recipe& recipe) {
       calibrated < 16) {
     return;
   }
-  throw UsageError({.what =
-                        "keys and values of this run have no ranges: it was calibrated to leave "
-                        "them unquantized, and clusters have fixed ones (clusters.kind)",
+  throw UsageError({.what = "keys and values of this run have no ranges: it was calibrated to leave "
+                            "them unquantized, and clusters have fixed ones (clusters.kind)",
                     .where = "option --kv-bits",
                     .fix = "leave --kv-bits out, or calibrate with --kv-bits"});
 }

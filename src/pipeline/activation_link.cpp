@@ -10,7 +10,6 @@
 #include "src/pipeline/plan_check.h"
 
 namespace lrq::pipeline {
-
 namespace {
 
 at::Tensor count_of(std::int64_t messages) {

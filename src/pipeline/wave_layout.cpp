@@ -26,6 +26,10 @@ WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks, int 
   return {.stages = std::min(ranks / replicas, blocks), .replicas = replicas};
 }
 
+std::string_view schedule_name(recipe::Schedule schedule) {
+  return schedule == recipe::Schedule::kWaves ? "waves" : "independent";
+}
+
 void check_replicas(const recipe::Recipe& recipe, int ranks, int replicas) {
   const std::int64_t batch = recipe.train.batch_size;
   if (replicas < 1 || !std::has_single_bit(static_cast<unsigned>(replicas)) ||

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string_view>
+
 #include "src/recipe/recipe.h"
 
 namespace lrq::pipeline {
@@ -19,6 +21,9 @@ struct WaveLayout {
 /// leaves every block a rank, and 1 where the recipe looks at all samples.
 [[nodiscard]] WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks,
                                      int replicas);
+
+/// The schedule's name in the registry of schedules.
+[[nodiscard]] std::string_view schedule_name(recipe::Schedule schedule);
 
 /// Throws UsageError unless `replicas` ranks can share every micro-batch of the recipe.
 void check_replicas(const recipe::Recipe& recipe, int ranks, int replicas);

@@ -24,14 +24,11 @@
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/schedules/schedules.h"
 #include "src/pipeline/site_map_pass.h"
+#include "src/pipeline/stop_word.h"
 #include "src/pipeline/wave_layout.h"
 
 namespace lrq::pipeline {
 namespace {
-
-std::string_view schedule_name(recipe::Schedule schedule) {
-  return schedule == recipe::Schedule::kWaves ? "waves" : "independent";
-}
 
 /// One block of a stage while it learns.
 struct LearningBlock {
@@ -55,7 +52,8 @@ class LearningStage {
         actions_(plan.ranks[static_cast<std::size_t>(context.rank())]),
         ranges_(ranges),
         rank_(context.rank()),
-        replica_(rank_ % shape.replicas) {
+        replica_(rank_ % shape.replicas),
+        stop_(context.transport, shape.replicas, task.stop_asked) {
     const auto rank = static_cast<std::size_t>(rank_);
     const std::size_t stage = rank / static_cast<std::size_t>(shape.replicas);
     if (stage >= ranges.size()) return;
@@ -93,11 +91,11 @@ class LearningStage {
           stop_after(task_.first_step + inbound_->messages());
           break;
         case Op::kTrain:
-          look_for_stop(action.index);
+          if (!inbound_) stop_after(stop_.steps_before(action.index, shape_.steps));
           train(action.index);
           break;
         case Op::kSend:
-          look_for_stop(action.index);
+          if (!inbound_) stop_after(stop_.steps_before(action.index, shape_.steps));
           outbound_->give(passing_, shape_.steps - task_.first_step);
           break;
         case Op::kCut:
@@ -115,7 +113,7 @@ class LearningStage {
       if (rank_ == 0) idle.beat();
     }
     if (outbound_) outbound_->flush();
-    for (auto& pending : words_in_flight_) pending->wait();
+    stop_.flush();
     for (auto& pending : reports_in_flight_) pending->wait();
     if (!shape_.cut_at_end && replica_ == 0) save_blocks(idle);
     if (rank_ == 0) idle.release();
@@ -139,32 +137,6 @@ class LearningStage {
     }
   }
 
-  /// On the first stage, before a step: rank 0 decides and tells the other replicas.  The stage is
-  /// never behind another one, so where it stops none has been yet.  The word travels beside the
-  /// next message, as the receive of the one after it is posted by then.
-  void look_for_stop(std::int64_t step) {
-    if (inbound_ || step == looked_at_) return;
-    looked_at_ = step;
-    at::Tensor steps = at::full({1}, shape_.steps, at::TensorOptions(at::kCPU).dtype(at::kLong));
-    if (rank_ > 0) {
-      context_.transport.recv(steps, Rank{0}, "steps in all")->wait();
-      return stop_after(steps.item<std::int64_t>());
-    }
-    if (!shape_.cut_at_end && task_.stop_asked()) {
-      stop_after(std::min(step + 2, shape_.steps));
-      steps.fill_(shape_.steps);
-      if (shape_.cut_at_end) {
-        log_event(LogLevel::kInfo, "stop",
-                  concat("wave=", task_.wave, " after_step=", shape_.steps));
-      }
-    }
-    for (auto& pending : words_in_flight_) pending->wait();
-    words_in_flight_.clear();
-    for (int replica = 1; replica < shape_.replicas; ++replica) {
-      words_in_flight_.push_back(context_.transport.send(steps, Rank{replica}, "steps in all"));
-    }
-  }
-
   /// Leave the wave after `steps` steps, with a cut there, if it does not end then anyway.
   void stop_after(std::int64_t steps) {
     if (steps == shape_.steps) return;
@@ -173,6 +145,9 @@ class LearningStage {
     // What has been done so far is the beginning of the shorter plan too.
     const Plan plan = plan_learning(schedule_name(context_.recipe.train.schedule), shape_);
     simulate(plan);
+    if (rank_ == 0) {
+      log_event(LogLevel::kInfo, "stop", concat("wave=", task_.wave, " after_step=", steps));
+    }
     actions_ = plan.ranks[static_cast<std::size_t>(rank_)];
   }
 
@@ -366,8 +341,7 @@ class LearningStage {
   std::vector<at::Tensor> passing_;
   std::deque<at::Tensor> own_reports_;  // until their kReport or kCollect
   std::vector<std::unique_ptr<dist::Pending>> reports_in_flight_;
-  std::vector<std::unique_ptr<dist::Pending>> words_in_flight_;
-  std::int64_t looked_at_ = -1;  // step
+  StopWord stop_;
 };
 
 }  // namespace

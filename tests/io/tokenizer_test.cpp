@@ -85,8 +85,7 @@ TEST_F(TokenizerTest, Stories260kGivesTheIdsOfHuggingFace) {
   const auto tokenizer = open_tokenizer(kData / "stories260k");
   EXPECT_EQ(tokenizer->vocab_size(), 512);
   EXPECT_EQ(tokenizer->bos(), 1);
-  const json golden =
-      read_json(kData / "tokenizers/golden-stories260k.json");  // a loop keeps no temporary
+  const json golden = read_json(kData / "tokenizers/golden-stories260k.json");  // a loop keeps no temporary
   for (const json& one : golden["cases"]) {
     const auto text = one["text"].get<std::string>();
     const Ids ids = tokenizer->encode(text, AddSpecial::kYes);
@@ -138,8 +137,7 @@ TEST_F(TokenizerTest, Llama32kGivesTheIdsOfSentencePiece) {
   }
   fs::copy(model, folder_ / "tokenizer.model");
   const auto tokenizer = open_tokenizer(folder_);
-  const json golden =
-      read_json(kData / "tokenizers/golden-llama32k.json");  // a loop keeps no temporary
+  const json golden = read_json(kData / "tokenizers/golden-llama32k.json");  // a loop keeps no temporary
   for (const json& one : golden["cases"]) {
     const auto text = one["text"].get<std::string>();
     const Ids ids = tokenizer->encode(text, AddSpecial::kNo);
