@@ -13,6 +13,7 @@
 namespace lrq::dist {
 namespace {
 
+constexpr const char* kPmixLauncher = "a PMIx launcher";  // srun --mpi=pmix, prun
 constexpr std::chrono::milliseconds kOthersLeaveInit{500};
 
 std::optional<int> number(const char* text) {
@@ -48,7 +49,7 @@ std::optional<Launcher> find_launcher(const Environment& environment) {
   const auto step_tasks = environment("SLURM_STEP_ID") != nullptr
                               ? number(environment("SLURM_STEP_NUM_TASKS"))
                               : std::nullopt;
-  if (environment("PMIX_RANK") != nullptr) return Launcher{"a PMIx launcher", step_tasks};
+  if (environment("PMIX_RANK") != nullptr) return Launcher{kPmixLauncher, step_tasks};
   if (environment("SLURM_PROCID") != nullptr && step_tasks.value_or(1) > 1) {
     return Launcher{"srun", step_tasks};
   }
@@ -65,7 +66,7 @@ MpiSession::MpiSession() : exceptions_(std::uncaught_exceptions()) {
             "start of MPI");
   // Open MPI's own fault (open-mpi/ompi pull request 13559): started by srun, a rank that leaves
   // MPI_Init early may send to one that is still in it, which then crashes there.
-  if (launcher->name != "mpirun") std::this_thread::sleep_for(kOthersLeaveInit);
+  if (launcher->name == kPmixLauncher) std::this_thread::sleep_for(kOthersLeaveInit);
   active_ = true;
   check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler",
             "start of MPI");

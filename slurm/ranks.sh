@@ -14,7 +14,9 @@ threads=${LRQ_THREADS:-1}
 
 case ${LRQ_LAUNCHER:-mpirun} in
   mpirun) ranks=(mpirun -n "$SLURM_NTASKS" --map-by "slot:PE=$threads") ;;
-  srun) ranks=(srun --mpi=pmix --ntasks "$SLURM_NTASKS" --cpus-per-task "$threads" --kill-on-bad-exit=1) ;;
+  srun)
+    ranks=(srun --mpi=pmix --ntasks "$SLURM_NTASKS" --cpus-per-task "$threads" --kill-on-bad-exit=1)
+    ;;
   *)
     printf '%s\n' "$job_script: unknown launcher '$LRQ_LAUNCHER'" "  where: LRQ_LAUNCHER in $site" \
       "  fix:   use mpirun or srun" >&2

@@ -15,9 +15,9 @@
 
 #include "dist/collectives.h"
 #include "src/base/error.h"
+#include "tests/dist/contract_cases.h"
 #include "tests/dist/nccl_stand_in.h"
 #include "tests/dist/stand_in_threads.h"
-#include "tests/dist/transport_contract.h"
 
 namespace lrq::dist {
 namespace {
@@ -28,7 +28,7 @@ using std::chrono::milliseconds;
 /// Messages of 100 bytes and more are the GPU's; a barrier, say, is the host's.
 bool is_large(const at::Tensor& t) { return t.nbytes() >= 100; }
 
-class NcclContractTest : public testing::TestWithParam<std::tuple<contract::Case, int>> {};
+class NcclContractTest : public testing::TestWithParam<contract::CaseOnRanks> {};
 
 TEST_P(NcclContractTest, HoldsOnTheStandIn) {
   const auto& [promise, ranks] = GetParam();
@@ -43,14 +43,7 @@ TEST_P(NcclContractTest, HoldsWhereSmallTensorsAreTheHosts) {
   EXPECT_NO_THROW(run_on_stand_in({.ranks = ranks, .seed = 2, .on_device = is_large}, body));
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, NcclContractTest,
-                         testing::Combine(testing::ValuesIn(contract::cases().begin(),
-                                                            contract::cases().end()),
-                                          testing::Values(2, 4)),
-                         [](const auto& param_info) {
-                           return std::get<0>(param_info.param).name +
-                                  std::to_string(std::get<1>(param_info.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(Ranks, NcclContractTest, contract::cases_on_ranks(), contract::name_of);
 
 void require(bool holds, const std::string& promise) {
   if (!holds) throw Broken(promise);

@@ -1,7 +1,6 @@
 #include "tests/dist/stand_in_threads.h"
 
 #include <deque>
-#include <exception>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -13,6 +12,7 @@
 #include "dist/thread_transport.h"
 #include "src/base/error.h"
 #include "src/base/text.h"
+#include "tests/dist/threads.h"
 #include "tests/dist/transport_contract.h"
 
 namespace lrq::dist {
@@ -77,8 +77,7 @@ void run_on_stand_in(const StandInWorld& world,
   NcclStandIn stand_in(world.seed);
   ThreadWorld threads_of_host(world.ranks, world.timeout);
   Notices notices;
-  std::mutex mutex;
-  std::exception_ptr first;
+  FirstFailure failure;
   const auto run_rank = [&](Rank rank) {
     const NcclStandIn::AsRank me(stand_in, rank);
     std::unique_ptr<Transport> transport;
@@ -88,8 +87,7 @@ void run_on_stand_in(const StandInWorld& world,
           {.timeout = world.timeout, .device = rank.value, .on_device = world.on_device});
       body(*transport, stand_in);
     } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (!first) first = std::current_exception();
+      failure.keep_current();
       if (transport) transport->abort(1);
     }
   };
@@ -97,7 +95,7 @@ void run_on_stand_in(const StandInWorld& world,
     std::vector<std::jthread> threads;
     for (int rank = 0; rank < world.ranks; ++rank) threads.emplace_back(run_rank, Rank{rank});
   }
-  if (first) std::rethrow_exception(first);
+  failure.rethrow();
   const auto faults = stand_in.faults();
   if (!faults.empty()) throw contract::Broken(join(faults, "; "));
 }

@@ -9,8 +9,8 @@
 #include "dist/collectives.h"
 #include "dist/self_transport.h"
 #include "src/base/error.h"
+#include "tests/dist/contract_cases.h"
 #include "tests/dist/threads.h"
-#include "tests/dist/transport_contract.h"
 
 namespace lrq::dist {
 namespace {
@@ -18,21 +18,14 @@ namespace {
 using std::chrono::milliseconds;
 constexpr milliseconds kTimeout{20'000};
 
-class ThreadContractTest : public testing::TestWithParam<std::tuple<contract::Case, int>> {};
+class ThreadContractTest : public testing::TestWithParam<contract::CaseOnRanks> {};
 
 TEST_P(ThreadContractTest, Holds) {
   const auto& [promise, ranks] = GetParam();
   EXPECT_NO_THROW(run_as_threads(ranks, kTimeout, promise.body));
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, ThreadContractTest,
-                         testing::Combine(testing::ValuesIn(contract::cases().begin(),
-                                                            contract::cases().end()),
-                                          testing::Values(2, 4)),
-                         [](const auto& param_info) {
-                           return std::get<0>(param_info.param).name +
-                                  std::to_string(std::get<1>(param_info.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(Ranks, ThreadContractTest, contract::cases_on_ranks(), contract::name_of);
 
 TEST(ThreadTransportTest, ReceiveOfAnotherSizeThrows) {
   for (const std::int64_t sent : {0, 7, 9, 4096}) {

@@ -1,7 +1,5 @@
 #include "tests/dist/threads.h"
 
-#include <exception>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -12,8 +10,7 @@ namespace lrq::dist {
 void run_as_threads(int ranks, std::chrono::milliseconds timeout,
                     const std::function<void(Transport&)>& body) {
   ThreadWorld world(ranks, timeout);
-  std::mutex mutex;
-  std::exception_ptr first;
+  FirstFailure failure;
   {
     std::vector<std::jthread> threads;
     for (int rank = 0; rank < ranks; ++rank) {
@@ -22,14 +19,13 @@ void run_as_threads(int ranks, std::chrono::milliseconds timeout,
         try {
           body(*transport);
         } catch (...) {
-          const std::lock_guard lock(mutex);
-          if (!first) first = std::current_exception();
+          failure.keep_current();
           transport->abort(1);
         }
       });
     }
   }
-  if (first) std::rethrow_exception(first);
+  failure.rethrow();
 }
 
 }  // namespace lrq::dist
