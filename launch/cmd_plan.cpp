@@ -17,6 +17,7 @@
 #include "src/base/text.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/machine_probe.h"
+#include "src/pipeline/wave_layout.h"
 
 namespace lrq::cli {
 namespace {
@@ -31,7 +32,7 @@ struct PlanOptions {
   int hidden_layer_num = 0;
   bool probe = false;
   RecipeOptions recipe;
-  pipeline::RunShape shape;
+  pipeline::RunShape shape{.replicas = 0};  ///< 0: as `calibrate` chooses
 };
 
 /// "80GiB", "80GB", "512MiB" or bytes.
@@ -120,6 +121,11 @@ PlanReport make_report(Session& session, const PlanOptions& options) {
                  .store_bytes = bytes(pipeline::store_dtype(recipe, compute)),
                  .file_bytes = file_bytes(config.text)};
   report.work.recipe.train.wave = std::min(recipe.train.wave, report.figures.blocks);
+  if (report.shape.replicas == 0) {
+    report.shape.replicas =
+        pipeline::wave_layout(recipe, report.shape.ranks, report.work.recipe.train.wave, 0)
+            .replicas;
+  }
   const auto& [work, figures, machine] = std::tie(report.work, report.figures, report.machine);
   report.estimate = pipeline::estimate_run(work, figures, machine, report.shape);
   report.schedules = pipeline::compare_schedules(work, figures, machine, report.shape);
@@ -161,9 +167,9 @@ void add_shape_options(CLI::App& command, PlanOptions& options) {
       ->capture_default_str();
   command
       .add_option("--replicas", options.shape.replicas,
-                  "ranks that share a stage and split each micro-batch")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+                  "ranks that share a stage and split each micro-batch (default: as many as there "
+                  "is work for)")
+      ->check(CLI::PositiveNumber);
   command
       .add_option("--targets", options.targets,
                   "disk, or kept for a wave in host or device (not in calibrate yet)")

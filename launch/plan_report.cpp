@@ -108,7 +108,7 @@ std::string schedule_table(const PlanReport& report) {
 
 std::string heading(const PlanReport& report) {
   const auto& work = report.work;
-  const bool today = report.shape.runs_today();
+  const bool today = report.shape.runs_today(report.figures.blocks);
   std::string text = concat(
       "model      ", report.model, ": ", report.figures.blocks, " blocks of ",
       report.figures.block.parameters, " parameters, ", report.figures.parameters(), " in all\n",

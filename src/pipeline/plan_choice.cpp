@@ -37,7 +37,7 @@ Schedule schedule_of(BlockWork work, const ModelFigures& model, const Machine& m
           .computing_share = estimate.computing_share(),
           .memory = memory,
           .fits = memory <= machine.memory_bytes,
-          .runs_today = shape.runs_today()};
+          .runs_today = shape.runs_today(model.blocks)};
 }
 
 /// Some recipes take waves of one width only.
@@ -63,12 +63,11 @@ std::vector<Schedule> compare_schedules(const BlockWork& work, const ModelFigure
   for (const int wave : widths) {
     if (!takes_wave(work.recipe, wave)) continue;
     RunShape today = shape;
-    today.replicas = 1;
+    today.replicas = wave_layout(work.recipe, shape.ranks, wave, 0).replicas;
     today.targets = Targets::kDisk;
     today.files = Files::kInline;
     schedules.push_back(schedule_of(work, model, machine, today, wave));
-    RunShape planned = shape;
-    planned.replicas = wave_layout(work.recipe, shape.ranks, wave, 0).replicas;
+    RunShape planned = today;
     planned.files = Files::kOverlapped;
     for (const Targets targets : {Targets::kDisk, Targets::kDevice}) {
       planned.targets = targets;

@@ -22,10 +22,9 @@ struct Schedule {
   bool runs_today = false;  ///< `calibrate` can do it
 };
 
-/// Waves of several widths on the given ranks: as `calibrate` runs them, and where it differs with
-/// replicas (as many as divide the micro-batch and fit), files overlapped and targets kept in the
-/// device, where they fit.  In order of width, without those that the recipe does not take; a
-/// wave's width changes what is learned.
+/// Waves of several widths on the given ranks: as `calibrate` runs them, and with files overlapped
+/// and targets on disk or kept in the device.  In order of width, without those that the recipe
+/// does not take; a wave's width changes what is learned.
 [[nodiscard]] std::vector<Schedule> compare_schedules(const BlockWork& work,
                                                       const ModelFigures& model,
                                                       const Machine& machine,

@@ -93,9 +93,9 @@ class Estimator {
       }
       for (const BlockRange& wave : waves_) {
         const auto& ranges = by_width[wave.size()];
-        const int stages = static_cast<int>(ranges.size());
-        if (rank >= stages * shape_.replicas) continue;
-        const BlockRange range = ranges[static_cast<std::size_t>(rank % stages)];
+        const auto stage = static_cast<std::size_t>(rank / shape_.replicas);
+        if (stage >= ranges.size()) continue;
+        const BlockRange range = ranges[stage];
         share.learn_blocks = std::max(share.learn_blocks, range.size());
       }
       ranks.push_back(
@@ -163,16 +163,20 @@ class Estimator {
     return busy;
   }
 
-  [[nodiscard]] double slowness(int rank) const {
-    return rank == shape_.slow_rank ? shape_.slow_factor : 1.0;
+  /// Of `together` ranks, of which the first is given: they wait for each other.
+  [[nodiscard]] double slowness(int first, int together = 1) const {
+    const int slow = shape_.slow_rank - first;
+    return slow >= 0 && slow < together ? shape_.slow_factor : 1.0;
   }
 
-  /// Seconds of a message of `samples` samples from each rank to the one after.
-  [[nodiscard]] std::vector<double> transfers(int ranks, double samples) const {
+  /// Seconds of a message of `samples` samples from each of `senders`, the ranks 0, distance,
+  /// 2 distance .., to the one after.
+  [[nodiscard]] std::vector<double> transfers(int senders, double samples, int distance = 1) const {
     std::vector<double> seconds;
-    for (int rank = 0; rank < ranks; ++rank) {
+    for (int sender = 0; sender < senders; ++sender) {
       const int node = machine_.ranks_per_node;
-      const bool leaves = node > 0 && rank / node != (rank + 1) / node;
+      const int rank = sender * distance;
+      const bool leaves = node > 0 && rank / node != (rank + distance) / node;
       const double rate = leaves ? machine_.network : machine_.link;
       seconds.push_back(shape_.slow_links *
                         (machine_.latency_s + samples * work_.boundary_bytes() / rate));
@@ -207,15 +211,19 @@ class Estimator {
     return phase;
   }
 
-  /// Gradients of one block, added up over the replicas in a tree and told to all of them.
+  [[nodiscard]] double gradient_bytes() const {
+    return 4.0 * static_cast<double>(work_.learnables.stepped);
+  }
+  /// Rounds of dist::tree_sum over the replicas: in each, pairs exchange both ways at once.
+  [[nodiscard]] int tree_rounds() const {
+    return std::countr_zero(static_cast<unsigned>(shape_.replicas));
+  }
+  /// Seconds to add up the gradients of one block.  Replicas lie side by side.
   [[nodiscard]] double tree_sum() const {
     const int node = machine_.ranks_per_node;
-    const bool leaves = node > 0 && shape_.ranks > node;
+    const bool leaves = node > 0 && shape_.replicas > node;
     const double rate = leaves ? machine_.network : machine_.link;
-    const double once =
-        machine_.latency_s + 4.0 * static_cast<double>(work_.learnables.stepped) / rate;
-    return shape_.slow_links * 2.0 * std::bit_width(static_cast<unsigned>(shape_.replicas) / 2) *
-           once;
+    return shape_.slow_links * tree_rounds() * (machine_.latency_s + gradient_bytes() / rate);
   }
 
   [[nodiscard]] PhaseEstimate learn_wave(int width) const {
@@ -226,23 +234,24 @@ class Estimator {
     const std::int64_t kept = shape_.samples / shape_.replicas;
     const double compute = learning_step(work_, machine_, samples).total();
     const double fetch = static_cast<double>(samples) * fetch_sample(ranks);
-    const double state = kStateTensors * 4.0 * static_cast<double>(work_.learnables.stepped);
-    Costs costs{.train = {}, .transfers = transfers(stages, static_cast<double>(samples))};
+    const double state = kStateTensors * gradient_bytes();
+    Costs costs{.train = {},
+                .transfers = transfers(stages, static_cast<double>(samples), shape_.replicas)};
     for (int stage = 0; stage < stages; ++stage) {
       const double blocks = ranges[static_cast<std::size_t>(stage)].size();
       const double reads = blocks + (stage == 0 ? 1.0 : 0.0);
-      costs.train.push_back(both(blocks * (compute * slowness(stage) + tree_sum()), reads * fetch));
+      const double slow = slowness(stage * shape_.replicas, shape_.replicas);
+      costs.train.push_back(both(blocks * (compute * slow + tree_sum()), reads * fetch));
     }
     const double most = ranges.front().size();
     costs.cut = most * (state / shared_rate(machine_.hdf5_write, ranks) + machine_.file_s);
     const std::int64_t an_epoch = std::max<std::int64_t>(1, shape_.samples / batch_);
-    const Plan plan = plan_learning(
-        work_.recipe.train.schedule == recipe::Schedule::kWaves ? "waves" : "independent",
-        {.ranks = stages,
-         .stages = stages,
-         .steps = steps_,
-         .report_every = an_epoch,
-         .cut_every = an_epoch});
+    const Plan plan =
+        plan_learning(schedule_name(work_.recipe.train.schedule), {.ranks = stages,
+                                                                   .stages = stages,
+                                                                   .steps = steps_,
+                                                                   .report_every = an_epoch,
+                                                                   .cut_every = an_epoch});
     PhaseEstimate phase;
     phase.loading_seconds = most * load_block(ranks);
     if (steps_ > 0 && shape_.targets != Targets::kDisk) {
@@ -254,8 +263,7 @@ class Estimator {
     const auto steps = static_cast<double>(steps_);
     phase.computing = steps * width * compute * shape_.replicas;
     phase.wire_bytes = steps * static_cast<double>(batch_) * (stages - 1) * work_.boundary_bytes() +
-                       steps * width * 2.0 * (shape_.replicas - 1) * 4.0 *
-                           static_cast<double>(work_.learnables.stepped);
+                       steps * width * shape_.replicas * tree_rounds() * gradient_bytes();
     phase.file_seconds = steps * (width + 1) * fetch * shape_.replicas +
                          (work_.recipe.train.epochs - 1) * stages * costs.cut;
     return phase;

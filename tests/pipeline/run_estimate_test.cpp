@@ -71,14 +71,14 @@ TEST(RunEstimateTest, ReplicasShareTheSamplesOfAStep) {
   EXPECT_EQ(job.estimate().stages, 2);
 }
 
-TEST(RunEstimateTest, ATreeSumGoesThereAndBackInEveryStep) {
+TEST(RunEstimateTest, ATreeSumHasARoundForEachLevelInEveryStep) {
   Job job;
   job.work.recipe.train.batch_size = 4;
   job.shape = {.ranks = 8, .samples = 8, .replicas = 4};
   job.machine.link = 1e3;
   job.work.tokens = 0;  // no messages between stages
-  // 2 levels, both ways, of 4000 bytes: 16 s a block and step.
-  EXPECT_DOUBLE_EQ(seconds_of(job.estimate(), "learn"), (4 + 1) * 2 * 16.0);
+  // 2 rounds of 4000 bytes, both ways at once: 8 s a block and step.
+  EXPECT_DOUBLE_EQ(seconds_of(job.estimate(), "learn"), (4 + 1) * 2 * 8.0);
 }
 
 TEST(RunEstimateTest, ReplicasThatCannotShareAreRefused) {
@@ -197,11 +197,9 @@ TEST(PlanChoiceTest, ComparesWhatRunsTodayWithWhatDoesNot) {
   int today = 0;
   for (const Schedule& schedule : compare_schedules(job.work, job.model, job.machine, job.shape)) {
     today += schedule.runs_today ? 1 : 0;
-    EXPECT_EQ(schedule.runs_today, schedule.replicas == 1 && schedule.targets == Targets::kDisk &&
-                                       schedule.files == Files::kInline);
-    if (schedule.wave == 4 && !schedule.runs_today) {
-      EXPECT_EQ(schedule.replicas, 2);
-    }
+    EXPECT_EQ(schedule.runs_today,
+              schedule.targets == Targets::kDisk && schedule.files == Files::kInline);
+    EXPECT_EQ(schedule.replicas, schedule.wave == 8 ? 1 : 2);  // 8 ranks, batch 2
   }
   EXPECT_EQ(today, 3);  // waves of 1, 4 and 8
   job.work.recipe.weights.rounding = recipe::Rounding::kGptq;
