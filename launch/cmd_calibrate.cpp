@@ -8,6 +8,7 @@
 #include "io/file_system.h"
 #include "launch/commands.h"
 #include "launch/published_flags.h"
+#include "launch/validators.h"
 #include "src/base/error.h"
 #include "src/base/log.h"
 #include "src/base/stop_request.h"
@@ -96,21 +97,21 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
   command
       ->add_option("--calib-stride", request.stride,
                    "sample i starts at token i*S (default: windows drawn by --seed)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   command->add_option("--seed", request.seed, "seed of every draw")->capture_default_str();
   command
       ->add_option("--cut-every", request.cut_every,
                    "steps between resume points (default: one epoch); never changes bits")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   command
       ->add_option("--replicas", request.replicas,
                    "ranks that share a stage and split each micro-batch (default: as many as there "
                    "is work for); never changes bits")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   command
       ->add_option("--stop-timeout", options->stop_timeout_s,
                    "seconds that SIGUSR1 or SIGTERM leave for a last cut; then it ends without")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
   command->add_flag("--resume", request.resume, "go on where an interrupted run stopped");
   command->add_flag("--other-machine", request.other_machine,
@@ -118,7 +119,7 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
   command
       ->add_option("--hidden-layer-num", options->hidden_layer_num,
                    "use only the first so many blocks of the model")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   add_recipe_options(*command, options->recipe);
   add_published_flags(*command, options->recipe);
   command->callback([options, &chosen] {

@@ -16,6 +16,7 @@
 #include "launch/eval_tasks.h"
 #include "launch/published_flags.h"
 #include "launch/recipe_library.h"
+#include "launch/validators.h"
 #include "src/base/error.h"
 #include "src/base/process.h"
 #include "src/base/text.h"
@@ -261,7 +262,7 @@ void add_eval_command(CLI::App& app, Chosen& chosen) {
   command
       ->add_option("--limit", options->limit,
                    "only the first so many windows of a text, and documents of a task")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative());
   command
       ->add_option("--kv-bits", options->kv_bits,
                    "quantize keys and values to so many bits (default: as calibrated; of the "

@@ -9,6 +9,7 @@
 #include "io/file_system.h"
 #include "launch/commands.h"
 #include "launch/finished_run.h"
+#include "launch/validators.h"
 #include "src/base/process.h"
 #include "src/base/text.h"
 #include "src/export/registry.h"
@@ -85,7 +86,7 @@ void add_export_command(CLI::App& app, Chosen& chosen) {
       ->add_option("--max-shard-size", options->target.max_shard_bytes,
                    "a larger model is cut into files of at most this: 5GB, 512MiB")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->default_str("5GB");
   command->add_flag("--overwrite", options->target.overwrite, "replace an older export in --out");
   command->callback([options, &chosen] {

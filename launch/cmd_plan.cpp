@@ -13,6 +13,7 @@
 #include "launch/machine_file.h"
 #include "launch/plan_report.h"
 #include "launch/published_flags.h"
+#include "launch/validators.h"
 #include "src/base/error.h"
 #include "src/base/text.h"
 #include "src/pipeline/block_method.h"
@@ -160,16 +161,16 @@ void add_shape_options(CLI::App& command, PlanOptions& options) {
       ->capture_default_str();
   command.add_option("--gpu-mem", options.memory, "memory of a rank, such as 80GiB");
   command.add_option("--nsamples", options.shape.samples, "calibration samples")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
   command.add_option("--seqlen", options.tokens, "tokens per sample")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
   command
       .add_option("--replicas", options.shape.replicas,
                   "ranks that share a stage and split each micro-batch (default: as many as there "
                   "is work for)")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   command
       .add_option("--targets", options.targets,
                   "disk, or kept for a wave in host or device (not in calibrate yet)")
@@ -180,15 +181,15 @@ void add_shape_options(CLI::App& command, PlanOptions& options) {
   command.add_option("--slow-rank", options.shape.slow_rank, "simulate with one slow rank");
   command
       .add_option("--slow-factor", options.shape.slow_factor, "how many times slower it computes")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   command
       .add_option("--slow-links", options.shape.slow_links,
                   "every message takes so many times as long")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   command
       .add_option("--hidden-layer-num", options.hidden_layer_num,
                   "use only the first so many blocks of the model")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
 }
 
 }  // namespace

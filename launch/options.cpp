@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "launch/recipe_library.h"
+#include "launch/validators.h"
 #include "src/base/text.h"
 #include "src/recipe/recipe_toml.h"
 
@@ -50,11 +51,11 @@ void add_global_options(CLI::App& app, GlobalOptions& options) {
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
       ->capture_default_str();
   app.add_option("--threads", options.threads, "threads per rank; part of what makes bits equal")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
   app.add_option("--transport", options.transport, "auto, mpi or nccl")->capture_default_str();
   app.add_option("--timeout", options.timeout_s, "seconds a rank waits for another")
-      ->check(CLI::PositiveNumber)
+      ->check(positive())
       ->capture_default_str();
 }
 

@@ -25,6 +25,11 @@ std::vector<BlockRange> split(int blocks, int stages) {
 void check(const BlockWork& work, const RunShape& shape) {
   const std::int64_t batch = work.recipe.train.batch_size;
   check_replicas(work.recipe, shape.ranks, shape.replicas);
+  if (shape.slow_rank >= shape.ranks) {
+    throw UsageError({.what = concat("there is no rank ", shape.slow_rank, " among ", shape.ranks),
+                      .where = "option --slow-rank",
+                      .fix = concat("use 0 to ", shape.ranks - 1, ", or more --ranks")});
+  }
   if (batch > shape.samples) {
     throw UsageError(
         {.what = concat("a step takes ", batch, " samples and there are ", shape.samples),

@@ -54,6 +54,8 @@ class PlanTest(program.ProgramTest):
         for options, code, where in (
                 ((*model, "--replicas", "3"), 2, "3 replicas cannot share a micro-batch of 1"),
                 ((*model, "--gpu-mem", "lots"), 2, "option --gpu-mem"),
+                ((*model, "--gpus", "4", "--slow-rank", "4"), 2, "no rank 4 among 4"),
+                ((*model, "--slow-factor", "0"), 2, "found '0', expected a number above 0"),
                 (("--model", CONFIGS / "llama-2-7b.json", "--machine", "b100"), 2,
                  "option --machine"),
                 (("--model", self.folder, *H100), 3, "config.json"),
