@@ -22,18 +22,27 @@ class Row:
         self.log = folder / f"{name}.log"
 
     def result(self):
-        """What an earlier call found with the same settings, or None."""
-        try:
-            found = runs.read_json(self.file)
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        return found["result"] if found["settings"] == self.settings else None
+        """What an earlier call found with the same settings, here or in the repository, or None."""
+        for file in (self.file, runs.MEASURED / self.file.parent.name / self.file.name):
+            try:
+                found = runs.read_json(file)
+            except (FileNotFoundError, json.JSONDecodeError):
+                continue
+            if without_place(found["settings"]) == without_place(self.settings):
+                return found["result"]
+        return None
 
     def keep(self, result):
-        runs.write_json(self.file, {"settings": self.settings, "result": result})
+        runs.write_json(self.file, {"settings": without_place(self.settings),
+                                    "version": runs.version(), "result": result})
 
     def make(self):
         raise NotImplementedError
+
+
+def without_place(settings):
+    """Settings but for where the text lies: its sha256 says what it is."""
+    return {name: value for name, value in settings.items() if name != "text"}
 
 
 def make_missing(rows, options):
