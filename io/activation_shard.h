@@ -13,7 +13,7 @@ namespace lrq::io {
 /// The HDF5 type in which a sample is stored: IEEE float32 or bfloat16, both little-endian.
 [[nodiscard]] H5Handle h5_sample_type(at::ScalarType dtype);
 
-/// One sealed shard, open for reading.  Throws DataError.  Threads: one at a time.
+/// One sealed shard, open for reading.  Throws DataError.  Threads: any may read.
 class ShardReader {
  public:
   /// Open and check shape and dtype; the numbers and checksums of the samples are read at once.

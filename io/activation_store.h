@@ -44,7 +44,7 @@ class ShardWriter {
   virtual void seal() = 0;
 };
 
-/// Read the samples of one boundary from all its sealed shards.  Threads: one at a time.
+/// Read the samples of one boundary from all its sealed shards.  Threads: any (HDF5 lets one in).
 class BoundaryReader {
  public:
   virtual ~BoundaryReader() = default;

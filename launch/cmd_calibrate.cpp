@@ -7,6 +7,7 @@
 
 #include "io/file_system.h"
 #include "launch/commands.h"
+#include "launch/parsed_values.h"
 #include "launch/published_flags.h"
 #include "launch/validators.h"
 #include "src/base/error.h"
@@ -23,6 +24,8 @@ struct CalibrateOptions {
   std::string model;
   int hidden_layer_num = 0;
   double stop_timeout_s = 20.0;
+  std::string targets = std::string(pipeline::targets_name(pipeline::Targets::kDisk));
+  std::string disk_quota;
   RecipeOptions recipe;
   pipeline::CalibrationRequest request;
   std::unique_ptr<StopRequest> stop;  ///< from the moment that the command line is understood
@@ -73,6 +76,11 @@ void run_calibrate(Session& session, const CalibrateOptions& options) {
   request.compute = options.recipe.float32_products ? at::kFloat : session.dtype(at::kFloat);
   request.machine = session.machine();
   request.about["version"] = version_text();
+  request.targets = targets_of(options.targets);
+  if (!options.disk_quota.empty()) {
+    request.disk_quota =
+        static_cast<std::uint64_t>(bytes_of(options.disk_quota, "option --disk-quota"));
+  }
   request.stop_asked = [&options] { return options.stop->asked(); };
   const pipeline::ModelSource model(options.model, options.hidden_layer_num);
   const auto files = io::make_posix_file_system();
@@ -108,6 +116,21 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
                    "ranks that share a stage and split each micro-batch (default: as many as there "
                    "is work for); never changes bits")
       ->check(positive());
+  command
+      ->add_option("--targets", options->targets,
+                   "where full-precision targets come from while a wave learns: disk, memory (read "
+                   "once a wave), or recompute (two boundaries on disk instead of all); never "
+                   "changes bits")
+      ->check(CLI::IsMember({"disk", "memory", "recompute"}))
+      ->capture_default_str();
+  command
+      ->add_option("--resident-blocks", request.resident_blocks,
+                   "blocks of a rank whose weights are in memory at the same time (default: all); "
+                   "never changes bits")
+      ->check(positive());
+  command->add_option("--disk-quota", options->disk_quota,
+                      "what activations may take on disk, such as 500GB: more is refused at once, "
+                      "and what no later step reads is removed");
   command
       ->add_option("--stop-timeout", options->stop_timeout_s,
                    "seconds that SIGUSR1 or SIGTERM leave for a last cut; then it ends without")

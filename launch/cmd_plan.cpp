@@ -11,6 +11,7 @@
 #include "io/file_system.h"
 #include "launch/commands.h"
 #include "launch/machine_file.h"
+#include "launch/parsed_values.h"
 #include "launch/plan_report.h"
 #include "launch/published_flags.h"
 #include "launch/validators.h"
@@ -28,41 +29,12 @@ struct PlanOptions {
   std::string machine = "cpu";
   std::string memory;
   std::string targets = "disk";
-  bool overlapped = false;
   std::int64_t tokens = 2048;
   int hidden_layer_num = 0;
   bool probe = false;
   RecipeOptions recipe;
   pipeline::RunShape shape{.replicas = 0};  ///< 0: as `calibrate` chooses
 };
-
-/// "80GiB", "80GB", "512MiB" or bytes.
-double bytes_of(const std::string& text) {
-  static const std::map<std::string, double> kUnits = {
-      {"", 1.0},   {"B", 1.0},  {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0},
-      {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}};
-  std::size_t used = 0;
-  double value = -1.0;
-  try {
-    value = std::stod(text, &used);
-  } catch (const std::exception&) {
-    value = -1.0;  // told below
-  }
-  const auto unit = kUnits.find(text.substr(std::min(used, text.size())));
-  if (!(value > 0.0) || unit == kUnits.end()) {
-    throw UsageError({.what = concat("'", text, "' is not a size"),
-                      .where = "option --gpu-mem",
-                      .fix = "write it as 80GiB, 80GB or 512MiB"});
-  }
-  return value * unit->second;
-}
-
-pipeline::Targets targets_of(const std::string& name) {
-  for (const auto targets : {pipeline::Targets::kHost, pipeline::Targets::kDevice}) {
-    if (pipeline::targets_name(targets) == name) return targets;
-  }
-  return pipeline::Targets::kDisk;
-}
 
 /// A model's config.json, itself or its folder.
 struct Config {
@@ -102,11 +74,11 @@ PlanReport make_report(Session& session, const PlanOptions& options) {
   report.model = options.model;
   report.figures = pipeline::model_figures(*family);
   report.machine = find_machine(options.machine);
-  if (!options.memory.empty()) report.machine.memory_bytes = bytes_of(options.memory);
+  if (!options.memory.empty())
+    report.machine.memory_bytes = bytes_of(options.memory, "option --gpu-mem");
   report.shape = options.shape;
   report.shape.on_device = !report.machine.measured;
   report.shape.targets = targets_of(options.targets);
-  if (options.overlapped) report.shape.files = pipeline::Files::kOverlapped;
   const recipe::Recipe recipe = merged_recipe(options.recipe);
   recipe::validate(recipe);
   const at::ScalarType compute =
@@ -173,11 +145,9 @@ void add_shape_options(CLI::App& command, PlanOptions& options) {
       ->check(positive());
   command
       .add_option("--targets", options.targets,
-                  "disk, or kept for a wave in host or device (not in calibrate yet)")
-      ->check(CLI::IsMember({"disk", "host", "device"}))
+                  "where full-precision targets come from: disk, memory or recompute")
+      ->check(CLI::IsMember({"disk", "memory", "recompute"}))
       ->capture_default_str();
-  command.add_flag("--overlapped", options.overlapped,
-                   "files are read and written while a rank computes (not in calibrate yet)");
   command.add_option("--slow-rank", options.shape.slow_rank, "simulate with one slow rank");
   command
       .add_option("--slow-factor", options.shape.slow_factor, "how many times slower it computes")

@@ -72,10 +72,6 @@ std::string memory_table(const PlanReport& report) {
                        fits ? "" : concat("change     ", report.advice, "\n"));
 }
 
-const char* files_name(pipeline::Files files) {
-  return files == pipeline::Files::kInline ? "inline" : "overlapped";
-}
-
 std::string phase_table(const pipeline::RunEstimate& estimate) {
   const std::vector<int> widths = {8, 14, 14, 18, 17, 12};
   std::string text = row(widths, {"phase", "time", "of it loading", "computing [rank-s]",
@@ -92,13 +88,13 @@ std::string phase_table(const pipeline::RunEstimate& estimate) {
 }
 
 std::string schedule_table(const PlanReport& report) {
-  const std::vector<int> widths = {5, 8, 8, 10, 8, 14, 11, 9, 10, 4};
-  std::string text = row(widths, {"wave", "replicas", "targets", "files", "steps", "time",
-                                  "utilisation", "computing", "memory", "fits"});
+  const std::vector<int> widths = {5, 8, 9, 8, 14, 11, 9, 10, 4};
+  std::string text = row(widths, {"wave", "replicas", "targets", "steps", "time", "utilisation",
+                                   "computing", "memory", "fits"});
   for (const pipeline::Schedule& schedule : report.schedules) {
     text += row(widths, {concat(schedule.wave), concat(schedule.replicas),
                          std::string(pipeline::targets_name(schedule.targets)),
-                         files_name(schedule.files), concat(schedule.steps),
+                         concat(schedule.steps),
                          format_seconds(schedule.seconds), fixed(schedule.utilisation, 3),
                          fixed(schedule.computing_share, 3), size(schedule.memory),
                          schedule.fits ? "yes" : "NO", schedule.runs_today ? "" : kNotYet});
@@ -117,8 +113,8 @@ std::string heading(const PlanReport& report) {
       work.compute_bytes == 4 ? "float32" : "bfloat16", "; ", work.learnables.stepped,
       " learnables a block\n", "ranks      ", report.shape.ranks, ", waves of ",
       work.recipe.train.wave, " on ", report.estimate.stages, " stages, ", report.shape.replicas,
-      report.shape.replicas == 1 ? " replica" : " replicas", ", targets on ",
-      pipeline::targets_name(report.shape.targets), ", files ", files_name(report.shape.files),
+      report.shape.replicas == 1 ? " replica" : " replicas", ", targets: ",
+      pipeline::targets_name(report.shape.targets),
       today ? "" : concat(" (", kNotYet, ")"), "\n", "machine    ", report.machine.name, ": ",
       report.machine.source, "\n");
   if (!report.machine.measured) text = "PREDICTED, NEVER RUN: no GPU has run this program\n" + text;
@@ -182,7 +178,6 @@ std::string plan_json(const PlanReport& report) {
     json["schedules"].push_back({{"wave", schedule.wave},
                                  {"replicas", schedule.replicas},
                                  {"targets", pipeline::targets_name(schedule.targets)},
-                                 {"files", files_name(schedule.files)},
                                  {"steps", schedule.steps},
                                  {"seconds", schedule.seconds},
                                  {"utilisation", schedule.utilisation},

@@ -122,14 +122,17 @@ void Evaluator::forward(const std::vector<Passage>& passages, std::vector<std::i
       {.source =
            [&](std::int64_t i) {
              const at::Tensor ids = as_ids(passages[static_cast<std::size_t>(i)].input);
-             return model_.family().embed(embedding_, ids).to(subject_.store).contiguous();
+             return std::vector<at::Tensor>{
+                 model_.family().embed(embedding_, ids).to(subject_.store).contiguous()};
            },
-       .blocks =
-           [&](const at::Tensor& input, std::int64_t i) {
-             at::Tensor x = input;
-             const int blocks = stage->size() - (has_last_block() ? 1 : 0);
-             for (int block = 0; block < blocks; ++block) x = stage->forward(block, x);
-             if (has_last_block()) at_last_block(x, i);
+       .blocks = stage != nullptr ? stage->size() : 0,
+       .block =
+           [&](int block, std::vector<at::Tensor> x, std::int64_t i) {
+             if (has_last_block() && block + 1 == stage->size()) {
+               at_last_block(x.front(), i);
+             } else {
+               x.front() = stage->forward(block, x.front());
+             }
              return x;
            }});
 }

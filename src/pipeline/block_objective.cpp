@@ -45,12 +45,16 @@ BlockObjective::BlockObjective(const models::Family& family, const models::Named
       nlc_(nlc_options(recipe)),
       tokens_(token_weight_options(recipe)),
       ema_(recipe.loss.balance == recipe::Balance::kEma) {
-  if (weight_.mse_r > 0.0 || weight_.nlc_r > 0.0) {
-    original_ = models::plain_block(family, weights, compute);
-  }
+  hold_original(weights, compute);
   if (ema_) {
     averages_ =
         at::ones({2}, weights.begin()->second.options().dtype(at::kDouble).requires_grad(false));
+  }
+}
+
+void BlockObjective::hold_original(const models::NamedTensors& weights, at::ScalarType compute) {
+  if (weight_.mse_r > 0.0 || weight_.nlc_r > 0.0) {
+    original_ = models::plain_block(family_, weights, compute);
   }
 }
 

@@ -35,6 +35,10 @@ class BlockObjective {
   BlockObjective(const models::Family& family, const models::NamedTensors& weights,
                  const recipe::Recipe& recipe, at::ScalarType compute);
 
+  /// Let go of the original block, and have it again: between steps.
+  void drop_original() { original_.reset(); }
+  void hold_original(const models::NamedTensors& weights, at::ScalarType compute);
+
   /// The terms of one sample; l1 and l2 carry gradient and are undefined where they weigh nothing.
   struct Terms {
     at::Tensor mse;       ///< [] l1

@@ -228,6 +228,17 @@ LossSummary BlockTrainer::end_epoch(BlockIndex block) {
   return summary;
 }
 
+void BlockTrainer::drop_weights() {
+  weights_.clear();
+  fixed_.clear();
+  objective_.drop_original();
+}
+
+void BlockTrainer::hold_weights(models::NamedTensors weights) {
+  weights_ = std::move(weights);
+  objective_.hold_original(weights_, settings_.compute);
+}
+
 models::NamedTensors BlockTrainer::learnables() const { return named(flat_); }
 
 std::vector<models::NamedTensors> BlockTrainer::learnables_by_epoch() const {

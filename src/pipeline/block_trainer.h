@@ -60,6 +60,11 @@ class BlockTrainer {
   /// Throws NumericError if the recipe says nonfinite = "stop".
   LossSummary end_epoch(BlockIndex block = {});
 
+  /// Let go of the block's weights and of what was made of them, until hold_weights() gives the
+  /// same ones again: between steps.
+  void drop_weights();
+  void hold_weights(models::NamedTensors weights);
+
   /// All learnables, detached, by name.
   [[nodiscard]] models::NamedTensors learnables() const;
   /// The learnables at the end of each epoch so far, kept where the recipe says train.keep_best.

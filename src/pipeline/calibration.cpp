@@ -76,7 +76,9 @@ class Calibration {
                  .tokens = request.tokens,
                  .seed = request.seed,
                  .compute = request.compute,
-                 .store = store_dtype_} {}
+                 .store = store_dtype_,
+                 .targets = request.targets,
+                 .resident_blocks = request.resident_blocks} {}
 
   CalibrationResult run() {
     const Stopwatch watch;
@@ -185,32 +187,53 @@ class Calibration {
   /// Each answer reads files; between two of them the other ranks are told that this one lives.
   [[nodiscard]] RunFacts facts() {
     const auto alive = [this] { others_->beat(); };
-    return {
-        .waves = static_cast<int>(waves_.size()),
-        .finished = manifest_.finished,
-        .cut = manifest_.cut,
-        .chain_complete = [this, alive] { return full_precision_chain_complete(context_, alive); },
-        .maps_complete =
-            [this, alive] {
-              alive();
-              return !maps_from_mean(request_.recipe) || every_block_has_maps();
-            },
-        .blocks_complete =
-            [this, alive](int wave) {
-              alive();
-              return all_blocks(wave, [this](BlockIndex b) { return states_.has_block(b); });
-            },
-        .inputs_complete =
-            [this, alive](int wave) {
-              alive();
-              return activations_.complete(wave_input(range(wave).first), request_.samples);
-            },
-        .snapshot_complete =
-            [this, alive](const io::SnapshotKey& key) {
-              alive();
-              return all_blocks(key.wave,
-                                [&](BlockIndex b) { return states_.has_snapshot(key, b); });
-            }};
+    return {.waves = static_cast<int>(waves_.size()),
+            .finished = manifest_.finished,
+            .cut = manifest_.cut,
+            .chain_complete =
+                [this, alive](int wave, bool maps) {
+                  return full_precision_chain_complete(context_, needed_of_chain(wave, maps),
+                                                       alive);
+                },
+            .maps_complete =
+                [this, alive] {
+                  alive();
+                  return !maps_from_mean(request_.recipe) || every_block_has_maps();
+                },
+            .blocks_complete =
+                [this, alive](int wave) {
+                  alive();
+                  return all_blocks(wave, [this](BlockIndex b) { return states_.has_block(b); });
+                },
+            .inputs_complete =
+                [this, alive](int wave) {
+                  alive();
+                  return inputs_complete(range(wave).first);
+                },
+            .snapshot_complete =
+                [this, alive](const io::SnapshotKey& key) {
+                  alive();
+                  return all_blocks(key.wave,
+                                    [&](BlockIndex b) { return states_.has_snapshot(key, b); });
+                }};
+  }
+
+  /// What the waves from `wave` on read of the full-precision chain, the mean of whose first
+  /// boundary maps begin with.
+  [[nodiscard]] BlockRange needed_of_chain(int wave, bool maps) const {
+    const int first = maps ? 0 : range(wave).first;
+    const bool begins =
+        maps || first == 0 || request_.recipe.train.schedule == recipe::Schedule::kIndependent;
+    // Behind the first boundary, what is made again is part of a wave's inputs.
+    if (request_.targets == Targets::kRecompute) return {0, first == 0 ? 1 : 0};
+    return {begins ? first : first + 1, model_.blocks() + 1};
+  }
+
+  [[nodiscard]] bool inputs_complete(int first) const {
+    const io::Boundary original{io::Chain::kFullPrecision, BoundaryIndex{first}};
+    return activations_.complete(wave_input(first), request_.samples) &&
+           (request_.targets != Targets::kRecompute ||
+            activations_.complete(original, request_.samples));
   }
 
   [[nodiscard]] BlockRange range(int wave) const {
@@ -295,7 +318,18 @@ class Calibration {
     states_.remove_snapshots_through(wave);
     // Also those of earlier waves: a killed run may have left them.
     for (int done = 1; done <= wave; ++done) activations_.remove(wave_input(range(done).first));
+    if (request_.targets == Targets::kRecompute || request_.disk_quota > 0) {
+      remove_targets_before(range(wave).last);
+    }
     activations_.write_master(request_.samples);
+  }
+
+  /// Those that waves behind block `end` - 1 do not read; all of them behind the last block.
+  void remove_targets_before(int end) {
+    const bool finished = end == model_.blocks();
+    for (int boundary = 0; boundary < (finished ? end + 1 : end); ++boundary) {
+      activations_.remove({io::Chain::kFullPrecision, BoundaryIndex{boundary}});
+    }
   }
 
   void gather_usage(CalibrationResult& result) {

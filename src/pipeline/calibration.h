@@ -13,6 +13,7 @@
 #include "io/file_system.h"
 #include "io/run_manifest.h"
 #include "src/pipeline/model_source.h"
+#include "src/pipeline/targets.h"
 #include "src/recipe/recipe.h"
 
 namespace lrq::pipeline {
@@ -28,6 +29,9 @@ struct CalibrationRequest {
   std::uint64_t seed = 2;
   std::int64_t cut_every = 0;  ///< steps; 0 = one epoch
   int replicas = 0;            ///< ranks that share a stage; 0: as many as there is work for
+  Targets targets = Targets::kDisk;
+  int resident_blocks = 0;       ///< of a rank, in memory at the same time; 0: all
+  std::uint64_t disk_quota = 0;  ///< bytes that activations may take; 0: no limit, and none removed
   bool resume = false;
   /// Rank 0: whether the run is to stop; once true it stays true.
   std::function<bool()> stop_asked = [] { return false; };

@@ -4,15 +4,18 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
 #include "dist/collectives.h"
+#include "io/io_thread.h"
 #include "src/base/text.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/forward_pass.h"
+#include "src/pipeline/frozen_stage.h"
 #include "src/pipeline/keep_best.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -51,47 +54,122 @@ std::vector<PropagatedLoss> summarised(const RunContext& context, BlockRange blo
 }
 
 /// This rank's part of the pass: its frozen blocks, their targets, and where samples come from and
-/// go.
+/// go.  With Targets::kRecompute a sample is two tensors, the second one the original chain's.
 class FreezingStage {
  public:
-  FreezingStage(const RunContext& context, BlockRange wave, BlockRange mine,
+  /// samples: those that this rank takes through its blocks.
+  FreezingStage(const RunContext& context, BlockRange wave, BlockRange mine, SampleRange samples,
                 const LearnablesOf& learnables_of)
       : context_(context),
         wave_(wave),
         mine_(mine),
-        stage_(context.model, mine, &context.recipe, learnables_of, context.compute, context.store),
-        losses_(unmeasured(context, wave)) {
-    for (int block = mine.first; block < mine.last; ++block) {
+        samples_(samples),
+        stage_(context.model, mine, &context.recipe, learnables_of, context.compute, context.store,
+               context.resident_blocks),
+        losses_(unmeasured(context, wave)),
+        writing_(kWritesAhead) {
+    if (recomputes()) {
+      originals_.emplace(context.model, mine, nullptr, LearnablesOf(), context.compute,
+                         context.store, context.resident_blocks);
+    }
+    for (int block = mine.first; !recomputes() && block < mine.last; ++block) {
       targets_.push_back(context.activations.open(
           {io::Chain::kFullPrecision, BoundaryIndex{block + 1}}, context.samples));
     }
     if (mine.first == wave.first) {
-      inputs_ = context.activations.open(wave_input(wave.first), context.samples);
+      inputs_.push_back(context.activations.open(wave_input(wave.first), context.samples));
+      if (recomputes()) {
+        inputs_.push_back(context.activations.open(
+            {io::Chain::kFullPrecision, BoundaryIndex{wave.first}}, context.samples));
+      }
+    }
+    read_ahead();
+  }
+
+  void store_outputs(const std::vector<io::Boundary>& boundaries) {
+    for (const io::Boundary& boundary : boundaries) {
+      shards_.push_back(context_.activations.create(boundary, context_.transport.rank(),
+                                                    samples_.last - samples_.first));
     }
   }
 
-  void store_outputs(const io::Boundary& boundary, std::int64_t samples) {
-    shard_ = context_.activations.create(boundary, context_.transport.rank(), samples);
+  [[nodiscard]] int blocks() const { return stage_.size(); }
+
+  [[nodiscard]] std::vector<at::Tensor> source(std::int64_t sample) {
+    std::vector<at::Tensor> x;
+    for (const auto& input : inputs_) x.push_back(inputs_ahead_->take({input.get(), sample}));
+    return x;
   }
 
-  [[nodiscard]] at::Tensor source(std::int64_t sample) const { return inputs_->read(sample); }
-
-  [[nodiscard]] at::Tensor forward(at::Tensor x, std::int64_t sample) {
-    for (int i = 0; i < stage_.size(); ++i) {
-      x = stage_.forward(i, x);
-      const at::Tensor target = targets_[static_cast<std::size_t>(i)]->read(sample);
-      measure(losses_[mine_.first - wave_.first + i][sample], x, target);
+  [[nodiscard]] std::vector<at::Tensor> forward(int i, std::vector<at::Tensor> x,
+                                                std::int64_t sample) {
+    stage_.enter(i);
+    x[0] = stage_.forward(i, x[0]);
+    at::Tensor target;
+    if (recomputes()) {
+      originals_->enter(i);
+      target = x[1] = originals_->forward(i, x[1]);
+    } else {
+      target = targets_ahead_->take({targets_[static_cast<std::size_t>(i)].get(), sample});
     }
-    if (shard_) shard_->write(sample, x.cpu());
+    measure(losses_[mine_.first - wave_.first + i][sample], x[0], target);
+    if (i + 1 == blocks()) write(sample, x);
     return x;
   }
 
   void seal() {
-    if (shard_) shard_->seal();
+    writing_.finish();
+    for (const auto& shard : shards_) shard->seal();
   }
   [[nodiscard]] const at::Tensor& losses() const { return losses_; }
 
  private:
+  static constexpr std::size_t kReadsAhead = 4;
+  static constexpr std::size_t kWritesAhead = 4;
+
+  /// Inputs come sample by sample, targets in turns: of a turn's samples for one block, then for
+  /// the next.
+  void read_ahead() {
+    if (!inputs_.empty()) {
+      inputs_ahead_.emplace(
+          [this, input = std::size_t{0}, sample = samples_.first]() mutable -> io::PlannedRead {
+            if (sample == samples_.last) return {};
+            const io::PlannedRead next{inputs_[input].get(), sample};
+            input = (input + 1) % inputs_.size();
+            if (input == 0) ++sample;
+            return next;
+          },
+          kReadsAhead);
+    }
+    if (targets_.empty()) return;
+    targets_ahead_.emplace(
+        [this, turn = samples_.first, block = std::size_t{0},
+         sample = samples_.first]() mutable -> io::PlannedRead {
+          const std::int64_t end = std::min(turn + context_.turn(), samples_.last);
+          if (sample == end) {
+            sample = turn;
+            ++block;
+          }
+          if (block == targets_.size()) {
+            block = 0;
+            turn = sample = end;
+          }
+          if (sample == samples_.last) return {};
+          return {targets_[block].get(), sample++};
+        },
+        kReadsAhead);
+  }
+
+  [[nodiscard]] bool recomputes() const { return context_.targets == Targets::kRecompute; }
+
+  void write(std::int64_t sample, const std::vector<at::Tensor>& x) {
+    for (std::size_t i = 0; i < shards_.size(); ++i) {
+      writing_.give([shard = shards_[i].get(), sample, activation = x[i].cpu()] {
+        shard->write(sample, activation);
+      });
+    }
+  }
+
   void measure(const at::Tensor& losses, const at::Tensor& output, const at::Tensor& target) const {
     losses[0].copy_(quant::mse_loss(output, target));
     losses[1].copy_(quant::nlc_loss(output, target, nlc_options(context_.recipe)));
@@ -100,11 +178,17 @@ class FreezingStage {
   const RunContext& context_;
   BlockRange wave_;
   BlockRange mine_;
+  SampleRange samples_;
   FrozenStage stage_;
+  std::optional<FrozenStage> originals_;
   at::Tensor losses_;
   std::vector<std::unique_ptr<io::BoundaryReader>> targets_;
-  std::unique_ptr<io::BoundaryReader> inputs_;
-  std::unique_ptr<io::ShardWriter> shard_;
+  std::vector<std::unique_ptr<io::BoundaryReader>> inputs_;
+  std::vector<std::unique_ptr<io::ShardWriter>> shards_;
+  // Last: they work on the others.
+  io::IoThread writing_;
+  std::optional<io::ReadAhead> inputs_ahead_;
+  std::optional<io::ReadAhead> targets_ahead_;
 };
 
 }  // namespace
@@ -118,12 +202,17 @@ std::vector<PropagatedLoss> propagate_wave(const RunContext& context, BlockRange
                            .stages = stages,
                            .replicas = static_cast<int>(
                                std::min<std::int64_t>(context.ranks() / stages, context.samples)),
-                           .samples = context.samples};
+                           .samples = context.samples,
+                           .turn = context.turn()};
   const Plan plan = plan_forward(shape);
   simulate(plan);
-  const io::Boundary output{io::Chain::kQuantized, BoundaryIndex{blocks.last}};
+  const bool recomputes = context.targets == Targets::kRecompute;
+  std::vector<io::Boundary> outputs = {{io::Chain::kQuantized, BoundaryIndex{blocks.last}}};
+  if (recomputes) outputs.push_back({io::Chain::kFullPrecision, BoundaryIndex{blocks.last}});
   if (store_outputs == StoreOutputs::kYes) {
-    if (context.rank() == 0) context.activations.remove(output);
+    for (const io::Boundary& output : outputs) {
+      if (context.rank() == 0) context.activations.remove(output);
+    }
     dist::barrier(context.transport, "old shards removed");
   }
 
@@ -134,17 +223,20 @@ std::vector<PropagatedLoss> propagate_wave(const RunContext& context, BlockRange
     BlockRange mine = partition(std::vector<double>(static_cast<std::size_t>(blocks.size()), 1.0),
                                 stages)[rank % static_cast<std::size_t>(stages)];
     mine = {mine.first + blocks.first, mine.last + blocks.first};
-    stage.emplace(context, blocks, mine, learnables_of);
-    const SampleRange samples = samples_of_replica(shape, context.rank() / stages);
-    if (store_outputs == StoreOutputs::kYes && plan.next[rank] < 0) {
-      stage->store_outputs(output, samples.last - samples.first);
-    }
+    stage.emplace(context, blocks, mine, samples_of_replica(shape, context.rank() / stages),
+                  learnables_of);
+    if (store_outputs == StoreOutputs::kYes && plan.next[rank] < 0) stage->store_outputs(outputs);
   }
-  run_forward(context.transport, plan,
-              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
-              {.source = [&](std::int64_t sample) { return stage->source(sample); },
-               .blocks = [&](const at::Tensor& x,
-                             std::int64_t sample) { return stage->forward(x, sample); }});
+  run_forward(
+      context.transport, plan,
+      {.samples = recomputes ? 2 : 1,
+       .tokens = context.tokens,
+       .hidden = context.hidden(),
+       .dtype = context.store},
+      {.source = [&](std::int64_t sample) { return stage->source(sample); },
+       .blocks = stage ? stage->blocks() : 0,
+       .block = [&](int i, std::vector<at::Tensor> x,
+                    std::int64_t sample) { return stage->forward(i, std::move(x), sample); }});
   if (stage) {
     stage->seal();
     losses = stage->losses();

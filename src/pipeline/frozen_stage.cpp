@@ -27,31 +27,52 @@ LearnablesOf start_learnables(const models::Family& family, const io::BlockState
 }
 
 FrozenStage::FrozenStage(const ModelSource& model, BlockRange range, const recipe::Recipe* recipe,
-                         const LearnablesOf& learnables_of, at::ScalarType compute,
-                         at::ScalarType store)
-    : family_(model.family()), store_(store) {
+                         LearnablesOf learnables_of, at::ScalarType compute, at::ScalarType store,
+                         int resident)
+    : model_(model),
+      range_(range),
+      recipe_(recipe),
+      learnables_of_(std::move(learnables_of)),
+      compute_(compute),
+      store_(store),
+      resident_(range.size(), resident),
+      blocks_(static_cast<std::size_t>(range.size())) {
+  for (int i = 0; resident == 0 && i < size(); ++i) enter(i);
+}
+
+FrozenStage::Block FrozenStage::make(BlockIndex index) const {
   const c10::NoGradGuard no_grad;
-  for (int index = range.first; index < range.last; ++index) {
-    const BlockIndex block{index};
-    const models::NamedTensors weights = model.block(block);
-    if (recipe == nullptr) {
-      blocks_.push_back({.effective = models::plain_block(family_, weights, compute),
-                         .sites = models::plain_sites()});
-      continue;
-    }
-    const models::BlockMethod method = block_method(*recipe);
-    models::NamedTensors learnables = learnables_of(block, weights);
-    models::truncate_scales(learnables, method);
-    models::EffectiveBlock folded = models::fold(family_, weights, learnables, method, compute);
-    models::SiteFunction sites = models::quantizing_sites(family_, method, folded);
-    blocks_.push_back({.effective = std::move(folded), .sites = std::move(sites)});
+  const models::Family& family = model_.family();
+  const models::NamedTensors weights = model_.block(index);
+  if (recipe_ == nullptr) {
+    return {.effective = models::plain_block(family, weights, compute_),
+            .sites = models::plain_sites()};
   }
+  const models::BlockMethod method = block_method(*recipe_);
+  models::NamedTensors learnables = learnables_of_(index, weights);
+  models::truncate_scales(learnables, method);
+  models::EffectiveBlock folded = models::fold(family, weights, learnables, method, compute_);
+  models::SiteFunction sites = models::quantizing_sites(family, method, folded);
+  return {.effective = std::move(folded), .sites = std::move(sites)};
+}
+
+void FrozenStage::enter(int i) {
+  resident_.enter(
+      i, [this](int gone) { blocks_[static_cast<std::size_t>(gone)].reset(); },
+      [this](int next) {
+        blocks_[static_cast<std::size_t>(next)] = make(BlockIndex{range_.first + next});
+      });
 }
 
 at::Tensor FrozenStage::forward(int i, const at::Tensor& x) const {
+  return forward(i, x, blocks_.at(static_cast<std::size_t>(i)).value().sites);
+}
+
+at::Tensor FrozenStage::forward(int i, const at::Tensor& x,
+                                const models::SiteFunction& sites) const {
   const c10::NoGradGuard no_grad;
-  const Block& block = blocks_.at(static_cast<std::size_t>(i));
-  return family_.forward(block.effective, x, block.sites).to(store_).contiguous();
+  const Block& block = blocks_.at(static_cast<std::size_t>(i)).value();  // enter() has made it
+  return model_.family().forward(block.effective, x, sites).to(store_).contiguous();
 }
 
 }  // namespace lrq::pipeline

@@ -9,9 +9,11 @@
 #include <c10/core/GradMode.h>
 
 #include "dist/collectives.h"
+#include "io/io_thread.h"
 #include "src/base/text.h"
 #include "src/models/quant_block.h"
 #include "src/pipeline/forward_pass.h"
+#include "src/pipeline/frozen_stage.h"
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -29,21 +31,23 @@ io::Boundary target(int index) { return {io::Chain::kFullPrecision, BoundaryInde
 /// One original block with its observers and the shard of its outputs.
 struct ChainBlock {
   BlockIndex index;
-  models::EffectiveBlock block;
   std::map<models::Site, quant::ChannelObserver> observers;
   std::unique_ptr<io::ShardWriter> shard;
 };
 
 class ChainStage {
  public:
-  ChainStage(const RunContext& context, BlockRange range) : context_(context) {
+  ChainStage(const RunContext& context, BlockRange range)
+      : context_(context),
+        originals_(context.model, range, nullptr, LearnablesOf(), context.compute, context.store,
+                   context.resident_blocks),
+        writing_(static_cast<std::size_t>(range.size()) + 1) {
     for (int index = range.first; index < range.last; ++index) {
       ChainBlock block{
           .index = BlockIndex{index},
-          .block = models::plain_block(context.model.family(),
-                                       context.model.block(BlockIndex{index}), context.compute),
           .observers = {},
-          .shard = create(index + 1)};
+          // Targets that are made again when they are needed are not stored.
+          .shard = context.targets == Targets::kRecompute ? nullptr : create(index + 1)};
       for (const models::Site site : kObservedSites) block.observers[site];
       blocks_.push_back(std::move(block));
     }
@@ -56,27 +60,31 @@ class ChainStage {
   [[nodiscard]] at::Tensor embed(const at::Tensor& ids, std::int64_t sample) {
     const at::Tensor x =
         context_.model.family().embed(embedding_, ids).to(context_.store).contiguous();
-    first_shard_->write(sample, x.cpu());
+    write(*first_shard_, sample, x);
     return x;
   }
 
-  [[nodiscard]] at::Tensor forward(at::Tensor x, std::int64_t sample) {
-    for (ChainBlock& block : blocks_) {
-      const auto observe = [&block](models::Site site, const at::Tensor& input) {
-        const auto found = block.observers.find(site);
-        if (found != block.observers.end()) found->second.observe(input);
-        return input;
-      };
-      x = context_.model.family().forward(block.block, x, observe).to(context_.store);
-      block.shard->write(sample, x.cpu());
-    }
-    return x;
+  [[nodiscard]] int blocks() const { return originals_.size(); }
+
+  /// Through the `i`-th block, whose inputs are observed on the way.
+  [[nodiscard]] at::Tensor forward(int i, const at::Tensor& x, std::int64_t sample) {
+    ChainBlock& block = blocks_[static_cast<std::size_t>(i)];
+    originals_.enter(i);
+    const at::Tensor output =
+        originals_.forward(i, x, [&block](models::Site site, const at::Tensor& input) {
+          const auto found = block.observers.find(site);
+          if (found != block.observers.end()) found->second.observe(input);
+          return input;
+        });
+    if (block.shard) write(*block.shard, sample, output);
+    return output;
   }
 
   void seal() {
+    writing_.finish();
     if (first_shard_) first_shard_->seal();
     for (ChainBlock& block : blocks_) {
-      block.shard->seal();
+      if (block.shard) block.shard->seal();
       io::TensorFile file;
       for (const auto& [site, observer] : block.observers) {
         const std::string name(models::site_name(site));
@@ -91,15 +99,21 @@ class ChainStage {
   }
 
  private:
+  void write(io::ShardWriter& shard, std::int64_t sample, const at::Tensor& x) {
+    writing_.give([&shard, sample, activation = x.cpu()] { shard.write(sample, activation); });
+  }
+
   std::unique_ptr<io::ShardWriter> create(int boundary) {
     return context_.activations.create(target(boundary), context_.transport.rank(),
                                        context_.samples);
   }
 
   const RunContext& context_;
+  FrozenStage originals_;
   std::vector<ChainBlock> blocks_;
   models::NamedTensors embedding_;
   std::unique_ptr<io::ShardWriter> first_shard_;
+  io::IoThread writing_;  // last: it writes to the shards
 };
 
 }  // namespace
@@ -109,36 +123,44 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
   const int blocks = context.model.blocks();
   const int stages = std::min(context.ranks(), blocks);
   const auto ranges = partition(std::vector<double>(static_cast<std::size_t>(blocks), 1.0), stages);
-  const Plan plan =
-      plan_forward({.ranks = context.ranks(), .stages = stages, .samples = context.samples});
+  const Plan plan = plan_forward({.ranks = context.ranks(),
+                                  .stages = stages,
+                                  .samples = context.samples,
+                                  .turn = context.turn()});
   simulate(plan);
   context.log.phase("chain", concat("samples=", context.samples, " blocks=", blocks));
 
   if (context.rank() == 0) {
     // Shards of an earlier attempt may have been cut over other ranks.
-    for (int boundary = 0; boundary <= blocks; ++boundary) {
+    const int made = context.targets == Targets::kRecompute ? 0 : blocks;
+    for (int boundary = 0; boundary <= made; ++boundary) {
       context.activations.remove(target(boundary));
     }
   }
   dist::barrier(context.transport, "old shards removed");
   ChainStage stage(context, ranges[static_cast<std::size_t>(context.rank())]);
-  run_forward(context.transport, plan,
-              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
-              {.source =
-                   [&](std::int64_t sample) {
-                     return stage.embed(tokens[sample].unsqueeze(0).to(at::kLong), sample);
-                   },
-               .blocks = [&](const at::Tensor& x,
-                             std::int64_t sample) { return stage.forward(x, sample); }});
+  run_forward(
+      context.transport, plan,
+      {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
+      {.source =
+           [&](std::int64_t sample) {
+             return std::vector{stage.embed(tokens[sample].unsqueeze(0).to(at::kLong), sample)};
+           },
+       .blocks = stage.blocks(),
+       .block =
+           [&](int i, const std::vector<at::Tensor>& x, std::int64_t sample) {
+             return std::vector{stage.forward(i, x.front(), sample)};
+           }});
   stage.seal();
   dist::barrier(context.transport, "full-precision chain sealed");
 }
 
-bool full_precision_chain_complete(const RunContext& context, const std::function<void()>& alive) {
+bool full_precision_chain_complete(const RunContext& context, BlockRange needed,
+                                   const std::function<void()>& alive) {
   for (int block = 0; block < context.model.blocks(); ++block) {
     if (!context.states.has_statistics(BlockIndex{block})) return false;
   }
-  for (int boundary = 0; boundary <= context.model.blocks(); ++boundary) {
+  for (int boundary = needed.first; boundary < needed.last; ++boundary) {
     alive();
     if (!context.activations.complete(target(boundary), context.samples)) return false;
   }

@@ -13,6 +13,7 @@ constexpr double kKeptOfFreed = 0.15;
 constexpr double kGivenBackFrom = 32.0 * 1024 * 1024;  // the highest mmap threshold of glibc
 constexpr double kTokenizerEach = 400.0;
 constexpr double kMessagesEachWay = 2.0;  // posted or under way: activation_link.h
+constexpr double kStepsReadAhead = 2.0;   // stage_samples.cpp
 
 double bytes(std::int64_t elements, double each) { return static_cast<double>(elements) * each; }
 
@@ -44,19 +45,6 @@ double kept_targets(const BlockWork& work, const RankShare& share) {
 }
 
 }  // namespace
-
-std::string_view targets_name(Targets targets) {
-  switch (targets) {
-    case Targets::kDisk:
-      return "disk";
-    case Targets::kHost:
-      return "host";
-    case Targets::kDevice:
-      return "device";
-  }
-  expect(false, "targets lie on disk, in the host or in the device");
-  return {};
-}
 
 const MemoryUse& RankMemory::heaviest() const {
   const MemoryUse& late = learn.total() >= freeze.total() ? learn : freeze;
@@ -100,6 +88,12 @@ MemoryUse learn_memory(const BlockWork& work, const RankShare& share) {
   const auto samples = static_cast<double>(share.samples);
   use.activations = activations(work, 12, 5.0 + shared, 6, 8) +
                     (3.0 + 2.0 * kMessagesEachWay) * samples * work.boundary_bytes();
+  if (share.recomputes) {
+    use.weights += blocks * bytes(b.weights, work.compute_bytes);
+    use.activations += 2.0 * kMessagesEachWay * samples * work.boundary_bytes();
+  } else if (!share.on_device) {
+    use.activations += kStepsReadAhead * (blocks + 1.0) * samples * work.boundary_bytes();
+  }
   use.targets = kept_targets(work, share);
   return use;
 }
@@ -107,12 +101,12 @@ MemoryUse learn_memory(const BlockWork& work, const RankShare& share) {
 MemoryUse freeze_memory(const BlockWork& work, const RankShare& share) {
   if (share.learn_blocks == 0) return {};
   const BlockFigures& b = work.block;
-  return {.weights = share.learn_blocks * bytes(b.weights, work.compute_bytes),
+  const double copies = share.recomputes ? 2.0 : 1.0;
+  return {.weights = copies * share.learn_blocks * bytes(b.weights, work.compute_bytes),
           .learnables = bytes(work.learnables.stepped + work.learnables.fixed, kFloat),
           .work = bytes(b.parameters, kFloat) + bytes(b.largest_weight, kFloat),
           .activations =
-              forward_activations(work) + (2.0 + 2.0 * kMessagesEachWay) * work.boundary_bytes(),
-          .targets = kept_targets(work, share)};
+              forward_activations(work) + (2.0 + 2.0 * kMessagesEachWay) * work.boundary_bytes()};
 }
 
 RankMemory rank_memory(const BlockWork& work, const ModelFigures& model, const RankShare& share,

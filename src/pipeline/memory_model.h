@@ -1,15 +1,9 @@
 #pragma once
 
-#include <string_view>
-
 #include "src/pipeline/cost_model.h"
+#include "src/pipeline/targets.h"
 
 namespace lrq::pipeline {
-
-/// Where the stored targets and inputs of a wave are while it learns.  `calibrate` reads them from
-/// their shards, step by step; the other two are plans.
-enum class Targets { kDisk, kHost, kDevice };
-[[nodiscard]] std::string_view targets_name(Targets targets);
 
 /// Bytes that one rank has at the same time in one phase.
 struct MemoryUse {
@@ -18,7 +12,7 @@ struct MemoryUse {
   double optimiser = 0.0;    ///< moments and rates
   double work = 0.0;         ///< folded weights, their gradients, and while a block is opened
   double activations = 0.0;  ///< kept for the way back, micro-batches, messages
-  double targets = 0.0;      ///< kept for the whole wave (Targets::kDevice)
+  double targets = 0.0;      ///< kept for the whole wave (Targets::kMemory)
   [[nodiscard]] double total() const {
     return weights + learnables + optimiser + work + activations + targets;
   }
@@ -42,7 +36,8 @@ struct RankShare {
   int learn_blocks = 0;           ///< of a wave
   bool embeds = false;            ///< the chain's first rank
   std::int64_t samples = 1;       ///< of a micro-batch, on this rank
-  std::int64_t kept_samples = 0;  ///< whose targets and inputs stay in device memory
+  std::int64_t kept_samples = 0;  ///< whose targets and inputs stay in memory
+  bool recomputes = false;        ///< original blocks beside those that learn
   bool on_device = false;         ///< a GPU: files are read and tokens made in the host
 };
 
@@ -58,7 +53,8 @@ struct RankShare {
 /// at a time: its folded weights c F, the float32 ones of the largest linear on the way to another
 /// dtype, that linear's gradient twice, n gradients four times over, and per sample 4 T (12 C + 7 Q
 /// + 6 V + 8 I) kept for the way back; a micro-batch of inputs, targets and outputs, and with a
-/// neighbour two messages each way.
+/// neighbour two messages each way; on a CPU two steps' samples that are read ahead.
+/// Originals that make targets again are c F each.
 /// Changes of basis that nothing learns keep the changed weights, 4 F each.
 [[nodiscard]] MemoryUse learn_memory(const BlockWork& work, const RankShare& share);
 

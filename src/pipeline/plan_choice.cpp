@@ -30,7 +30,6 @@ Schedule schedule_of(BlockWork work, const ModelFigures& model, const Machine& m
   return {.wave = wave,
           .replicas = shape.replicas,
           .targets = shape.targets,
-          .files = shape.files,
           .steps = estimate.steps,
           .seconds = estimate.seconds(),
           .utilisation = estimate.utilisation(),
@@ -62,16 +61,11 @@ std::vector<Schedule> compare_schedules(const BlockWork& work, const ModelFigure
   std::vector<Schedule> schedules;
   for (const int wave : widths) {
     if (!takes_wave(work.recipe, wave)) continue;
-    RunShape today = shape;
-    today.replicas = wave_layout(work.recipe, shape.ranks, wave, 0).replicas;
-    today.targets = Targets::kDisk;
-    today.files = Files::kInline;
-    schedules.push_back(schedule_of(work, model, machine, today, wave));
-    RunShape planned = today;
-    planned.files = Files::kOverlapped;
-    for (const Targets targets : {Targets::kDisk, Targets::kDevice}) {
-      planned.targets = targets;
-      schedules.push_back(schedule_of(work, model, machine, planned, wave));
+    RunShape other = shape;
+    other.replicas = wave_layout(work.recipe, shape.ranks, wave, 0).replicas;
+    for (const Targets targets : {Targets::kDisk, Targets::kMemory, Targets::kRecompute}) {
+      other.targets = targets;
+      schedules.push_back(schedule_of(work, model, machine, other, wave));
     }
   }
   return schedules;
@@ -82,7 +76,7 @@ std::string advice_to_fit(const BlockWork& work, const ModelFigures& model, cons
   if (fits(work, model, machine, shape)) return {};
   BlockWork changed = work;
   RunShape other = shape;
-  if (shape.targets == Targets::kDevice) {
+  if (shape.targets != Targets::kDisk) {
     other.targets = Targets::kDisk;
     if (fits(work, model, machine, other)) return "keep the targets on disk: --targets disk";
     other = shape;

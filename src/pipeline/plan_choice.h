@@ -12,7 +12,6 @@ struct Schedule {
   int wave = 0;
   int replicas = 1;
   Targets targets = Targets::kDisk;
-  Files files = Files::kInline;
   std::int64_t steps = 0;
   double seconds = 0.0;
   double utilisation = 0.0;
@@ -22,9 +21,8 @@ struct Schedule {
   bool runs_today = false;  ///< `calibrate` can do it
 };
 
-/// Waves of several widths on the given ranks: as `calibrate` runs them, and with files overlapped
-/// and targets on disk or kept in the device.  In order of width, without those that the recipe
-/// does not take; a wave's width changes what is learned.
+/// Waves of several widths on the given ranks, with targets from each place.  In order of width,
+/// without those that the recipe does not take; a wave's width changes what is learned.
 [[nodiscard]] std::vector<Schedule> compare_schedules(const BlockWork& work,
                                                       const ModelFigures& model,
                                                       const Machine& machine,

@@ -12,7 +12,6 @@ ResumePoint find_resume_point(const RunFacts& facts) {
     point.freeze_from = facts.waves;
     return point;
   }
-  point.redo_chain = !facts.chain_complete();
   point.redo_maps = !facts.maps_complete();
   if (point.learn_wave < facts.waves && facts.cut && facts.cut->wave == point.learn_wave &&
       facts.cut->step > 0 && facts.snapshot_complete(*facts.cut)) {
@@ -22,6 +21,7 @@ ResumePoint find_resume_point(const RunFacts& facts) {
   // there are no inputs: the last wave itself is frozen once more.
   point.freeze_from = point.learn_wave == facts.waves ? facts.waves - 1 : point.learn_wave;
   while (point.freeze_from > 0 && !facts.inputs_complete(point.freeze_from)) --point.freeze_from;
+  point.redo_chain = !facts.chain_complete(point.freeze_from, point.redo_maps);
   return point;
 }
 

@@ -13,7 +13,9 @@ struct RunFacts {
   int waves = 0;
   bool finished = false;                          ///< as run.json says
   std::optional<io::SnapshotKey> cut;             ///< as run.json names it
-  std::function<bool()> chain_complete;           ///< the full-precision chain and its statistics
+  /// The statistics, and of the full-precision chain what is needed from that wave on, or from the
+  /// beginning for maps.
+  std::function<bool(int wave, bool maps)> chain_complete;
   std::function<bool()> maps_complete;            ///< every map that is built before the waves
   std::function<bool(int wave)> blocks_complete;  ///< every block file of the wave
   std::function<bool(int wave)> inputs_complete;  ///< the wave's input activations

@@ -9,6 +9,8 @@
 #include "io/block_state_store.h"
 #include "io/file_system.h"
 #include "src/pipeline/model_source.h"
+#include "src/pipeline/resident_blocks.h"
+#include "src/pipeline/targets.h"
 #include "src/recipe/recipe.h"
 
 namespace lrq::pipeline {
@@ -31,10 +33,14 @@ struct RunContext {
   std::uint64_t seed = 0;    ///< of every draw
   at::ScalarType compute = at::kFloat;
   at::ScalarType store = at::kFloat;
+  Targets targets = Targets::kDisk;
+  int resident_blocks = 0;  ///< of a rank, in memory at the same time; 0: all
 
   [[nodiscard]] int ranks() const { return transport.size(); }
   [[nodiscard]] int rank() const { return transport.rank().value; }
   [[nodiscard]] std::int64_t hidden() const { return model.config().hidden_size; }
+  /// Steps or samples that a block does before the next one of its rank.
+  [[nodiscard]] std::int64_t turn() const { return resident_blocks > 0 ? kTurnOfResidentBlock : 1; }
   /// M: micro-batches in an epoch; samples beyond M * B are not learned from.
   [[nodiscard]] std::int64_t micro_batches() const { return samples / recipe.train.batch_size; }
 };

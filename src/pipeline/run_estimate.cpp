@@ -90,7 +90,8 @@ class Estimator {
     std::vector<RankEstimate> ranks;
     for (int rank = 0; rank < shape_.ranks; ++rank) {
       RankShare share{.samples = batch_ / shape_.replicas, .on_device = shape_.on_device};
-      if (shape_.targets == Targets::kDevice) share.kept_samples = shape_.samples / shape_.replicas;
+      share.recomputes = recomputes();
+      if (shape_.targets == Targets::kMemory) share.kept_samples = shape_.samples / shape_.replicas;
       if (rank < chain_stages) {
         const BlockRange range = chain_ranges[static_cast<std::size_t>(rank)];
         share.chain_blocks = range.size();
@@ -141,23 +142,17 @@ class Estimator {
   [[nodiscard]] double write_sample(int ranks) const {
     return work_.boundary_bytes() / shared_rate(machine_.hdf5_write, ranks);
   }
-  /// A sample of targets, or of a wave's inputs, for one step.
-  [[nodiscard]] double fetch_sample(int ranks) const {
-    switch (shape_.targets) {
-      case Targets::kDisk:
-        return read_sample(ranks);
-      case Targets::kHost:
-        return work_.boundary_bytes() / machine_.memory_copy;
-      case Targets::kDevice:
-        break;
-    }
-    return 0.0;
+  [[nodiscard]] bool recomputes() const { return shape_.targets == Targets::kRecompute; }
+  /// Tensors of a sample that pass from stage to stage: the original chain's too, or not.
+  [[nodiscard]] double tensors_each() const { return recomputes() ? 2.0 : 1.0; }
+  /// Samples that a stage reads for each one that it takes through its blocks.
+  [[nodiscard]] double reads_of(int stage, double blocks) const {
+    if (recomputes()) return stage == 0 ? 2.0 : 0.0;
+    return blocks + (stage == 0 ? 1.0 : 0.0);
   }
 
-  /// Seconds of an action that computes and has files to read or write.
-  [[nodiscard]] double both(double compute, double files) const {
-    return shape_.files == Files::kOverlapped ? std::max(compute, files) : compute + files;
-  }
+  /// Seconds of an action that computes while another thread reads and writes files.
+  static double both(double compute, double files) { return std::max(compute, files); }
 
   /// Rank-seconds that ranks of a phase spend on their own lists, and before them on their blocks.
   static double busy_of(const Simulation& played, const std::vector<BlockRange>& ranges,
@@ -196,7 +191,7 @@ class Estimator {
     Costs costs{.forward = {}, .transfers = transfers(stages, 1.0)};
     for (int stage = 0; stage < stages; ++stage) {
       const int blocks = ranges[static_cast<std::size_t>(stage)].size();
-      const int written = blocks + (stage == 0 ? 1 : 0);
+      const int written = (recomputes() ? 0 : blocks) + (stage == 0 ? 1 : 0);
       costs.forward.push_back(
           both(blocks * compute * slowness(stage), written * write_sample(stages)));
     }
@@ -211,8 +206,8 @@ class Estimator {
     phase.busy = busy_of(played, ranges, 1, load_block(stages));
     phase.computing = static_cast<double>(shape_.samples) * model_.blocks * compute;
     phase.wire_bytes = (stages - 1) * static_cast<double>(shape_.samples) * work_.boundary_bytes();
-    phase.file_seconds =
-        static_cast<double>(shape_.samples) * (model_.blocks + 1) * write_sample(stages);
+    phase.file_seconds = static_cast<double>(shape_.samples) *
+                         (recomputes() ? 1 : model_.blocks + 1) * write_sample(stages);
     return phase;
   }
 
@@ -237,14 +232,18 @@ class Estimator {
     const auto ranges = split(width, stages);
     const std::int64_t samples = batch_ / shape_.replicas;
     const std::int64_t kept = shape_.samples / shape_.replicas;
-    const double compute = learning_step(work_, machine_, samples).total();
-    const double fetch = static_cast<double>(samples) * fetch_sample(ranks);
+    const double target =
+        recomputes() ? static_cast<double>(samples) * plain_forward(work_, machine_).total() : 0.0;
+    const double compute = learning_step(work_, machine_, samples).total() + target;
+    const bool keeps = shape_.targets == Targets::kMemory;
+    const double fetch = keeps ? 0.0 : static_cast<double>(samples) * read_sample(ranks);
     const double state = kStateTensors * gradient_bytes();
     Costs costs{.train = {},
-                .transfers = transfers(stages, static_cast<double>(samples), shape_.replicas)};
+                .transfers = transfers(stages, tensors_each() * static_cast<double>(samples),
+                                       shape_.replicas)};
     for (int stage = 0; stage < stages; ++stage) {
       const double blocks = ranges[static_cast<std::size_t>(stage)].size();
-      const double reads = blocks + (stage == 0 ? 1.0 : 0.0);
+      const double reads = reads_of(stage, blocks);
       const double slow = slowness(stage * shape_.replicas, shape_.replicas);
       costs.train.push_back(both(blocks * (compute * slow + tree_sum()), reads * fetch));
     }
@@ -259,7 +258,8 @@ class Estimator {
                                                                    .cut_every = an_epoch});
     PhaseEstimate phase;
     phase.loading_seconds = most * load_block(ranks);
-    if (steps_ > 0 && shape_.targets != Targets::kDisk) {
+    if (recomputes()) phase.loading_seconds *= 2.0;  // for the trainer and for the original
+    if (steps_ > 0 && keeps) {
       phase.loading_seconds += (most + 1.0) * static_cast<double>(kept) * read_sample(ranks);
     }
     const Simulation played = simulate(plan, costs);
@@ -267,9 +267,10 @@ class Estimator {
     phase.busy = shape_.replicas * busy_of(played, ranges, 1, phase.loading_seconds / most);
     const auto steps = static_cast<double>(steps_);
     phase.computing = steps * width * compute * shape_.replicas;
-    phase.wire_bytes = steps * static_cast<double>(batch_) * (stages - 1) * work_.boundary_bytes() +
+    phase.wire_bytes = steps * static_cast<double>(batch_) * (stages - 1) * tensors_each() *
+                           work_.boundary_bytes() +
                        steps * width * shape_.replicas * tree_rounds() * gradient_bytes();
-    phase.file_seconds = steps * (width + 1) * fetch * shape_.replicas +
+    phase.file_seconds = steps * reads_of(0, width) * fetch * shape_.replicas +
                          (work_.recipe.train.epochs - 1) * stages * costs.cut;
     return phase;
   }
@@ -281,16 +282,18 @@ class Estimator {
         static_cast<int>(std::min<std::int64_t>(shape_.ranks / stages, shape_.samples));
     const int ranks = stages * replicas;
     const auto ranges = split(width, stages);
-    const double compute = frozen_forward(work_, machine_).total();
-    const double fetch = fetch_sample(ranks);  // what a wave keeps, its passes find too
-    Costs costs{.forward = {}, .transfers = transfers(ranks, 1.0)};
+    const double compute = frozen_forward(work_, machine_).total() +
+                           (recomputes() ? plain_forward(work_, machine_).total() : 0.0);
+    const double fetch = read_sample(ranks);  // also what was kept while the wave learned
+    Costs costs{.forward = {}, .transfers = transfers(ranks, tensors_each())};
     for (int rank = 0; rank < ranks; ++rank) {
       const int stage = rank % stages;
       const double blocks = ranges[static_cast<std::size_t>(stage)].size();
       const bool last = stage + 1 == stages;
-      costs.forward.push_back(both(blocks * compute * slowness(rank),
-                                   (blocks + (stage == 0 ? 1.0 : 0.0)) * fetch +
-                                       (writes && last ? write_sample(replicas) : 0.0)));
+      costs.forward.push_back(
+          both(blocks * compute * slowness(rank),
+               reads_of(stage, blocks) * fetch +
+                   (writes && last ? tensors_each() * write_sample(replicas) : 0.0)));
     }
     const Plan plan = plan_forward(
         {.ranks = ranks, .stages = stages, .replicas = replicas, .samples = shape_.samples});
@@ -303,8 +306,9 @@ class Estimator {
     phase.seconds = phase.loading_seconds + played.seconds + (writes ? 2.0 : 1.0) * machine_.file_s;
     phase.busy = busy_of(played, ranges, replicas, load_block(ranks) + fold);
     phase.computing = samples * width * compute + replicas * width * fold;
-    phase.wire_bytes = samples * (stages - 1) * work_.boundary_bytes();
-    phase.file_seconds = samples * ((width + 1) * fetch + (writes ? write_sample(replicas) : 0.0));
+    phase.wire_bytes = samples * (stages - 1) * tensors_each() * work_.boundary_bytes();
+    phase.file_seconds = samples * (reads_of(0, width) * fetch +
+                                    (writes ? tensors_each() * write_sample(replicas) : 0.0));
     return phase;
   }
 
@@ -314,9 +318,8 @@ class Estimator {
         4.0 * static_cast<double>(work_.learnables.stepped + work_.learnables.fixed);
     const double snapshots = kSnapshotsOnDisk * waves_.front().size() * kStateTensors * 4.0 *
                              static_cast<double>(work_.learnables.stepped);
-    const double quantized = waves_.size() > 1 ? 2.0 : 0.0;  // a wave's inputs and the next one's
-    return (model_.blocks + 1 + quantized) * boundary + model_.blocks * learnables +
-           (steps_ > 0 ? snapshots : 0.0) +
+    return boundaries_at_once(work_.recipe.train, shape_.targets, model_.blocks) * boundary +
+           model_.blocks * learnables + (steps_ > 0 ? snapshots : 0.0) +
            4.0 * static_cast<double>(shape_.samples * work_.tokens);
   }
 

@@ -60,10 +60,17 @@ bool cuts_after(const LearnShape& shape, std::int64_t step) {
   return shape.cut_every > 0 && (step + 1) % shape.cut_every == 0;
 }
 
+std::int64_t turn_end(const LearnShape& shape, std::int64_t first) {
+  std::int64_t end = first + 1;
+  while (end < std::min(shape.steps, first + shape.turn) && !reports_after(shape, end - 1)) ++end;
+  return end;
+}
+
 Plan linked_plan(const LearnShape& shape) {
   expect(shape.stages >= 1 && shape.replicas >= 1 && shape.stages * shape.replicas <= shape.ranks,
          "stages and replicas must be 1 .. ranks");
   Plan plan = empty_plan(shape.ranks);
+  plan.turn = shape.turn;
   const int busy = shape.stages * shape.replicas;
   for (int rank = 0; rank < busy; ++rank) {
     if (rank >= shape.replicas) {
@@ -84,6 +91,7 @@ SampleRange samples_of_replica(const ForwardShape& shape, int replica) {
 Plan plan_forward(const ForwardShape& shape) {
   expect(shape.stages * shape.replicas <= shape.ranks, "more stages and replicas than ranks");
   Plan plan = empty_plan(shape.ranks);
+  plan.turn = shape.turn;
   for (int rank = 0; rank < shape.stages * shape.replicas; ++rank) {
     const int stage = rank % shape.stages;
     const bool first = stage == 0;
@@ -92,10 +100,11 @@ Plan plan_forward(const ForwardShape& shape) {
     if (!first) plan.previous[static_cast<std::size_t>(rank)] = rank - 1;
     if (!last) plan.next[static_cast<std::size_t>(rank)] = rank + 1;
     const SampleRange range = samples_of_replica(shape, rank / shape.stages);
-    for (std::int64_t sample = range.first; sample < range.last; ++sample) {
-      if (!first) mine.push_back({Op::kReceive, sample});
-      mine.push_back({Op::kForward, sample});
-      if (!last) mine.push_back({Op::kSend, sample});
+    for (std::int64_t begin = range.first; begin < range.last; begin += shape.turn) {
+      const std::int64_t end = std::min(range.last, begin + shape.turn);
+      for (std::int64_t i = begin; !first && i < end; ++i) mine.push_back({Op::kReceive, i});
+      for (std::int64_t i = begin; i < end; ++i) mine.push_back({Op::kForward, i});
+      for (std::int64_t i = begin; !last && i < end; ++i) mine.push_back({Op::kSend, i});
     }
   }
   return plan;

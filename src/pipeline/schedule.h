@@ -32,6 +32,8 @@ struct Plan {
   std::vector<std::vector<Action>> ranks;
   std::vector<int> previous;  ///< rank that rank r receives from; -1: its inputs come from a store
   std::vector<int> next;      ///< rank that rank r sends to; -1: none
+  /// Steps (or samples) that a rank does with one of its blocks before the next of them begins.
+  std::int64_t turn = 1;
   /// Messages carry no outputs, only word of what the rank before does: step t's is passed on
   /// before step t is done.
   bool word_only = false;
@@ -56,6 +58,7 @@ struct LearnShape {
   std::int64_t report_every = 0;  ///< steps per epoch: a report after each (0: none)
   std::int64_t cut_every = 0;  ///< a cut after every so many steps (0: none); never the last step
   bool cut_at_end = false;     ///< a cut after the last step: the wave is left unfinished
+  std::int64_t turn = 1;       ///< steps that a block does before the next one of its stage begins
 };
 
 /// The neighbours of every rank in the learning of a wave, and no actions yet.
@@ -67,11 +70,15 @@ struct ForwardShape {
   int stages = 1;
   int replicas = 1;  ///< chains side by side, each with a contiguous part of the samples
   std::int64_t samples = 0;
+  std::int64_t turn = 1;  ///< samples that a block does before the next one of its stage begins
 };
 
 /// True if a report (a cut) follows step `step`.
 [[nodiscard]] bool reports_after(const LearnShape& shape, std::int64_t step);
 [[nodiscard]] bool cuts_after(const LearnShape& shape, std::int64_t step);
+/// The step behind the turn that begins with step `first`: what follows a step for all blocks of a
+/// stage (a report, a cut) ends a turn.
+[[nodiscard]] std::int64_t turn_end(const LearnShape& shape, std::int64_t first);
 
 /// Samples of replica `replica`: [first, last).
 struct SampleRange {

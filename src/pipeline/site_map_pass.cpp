@@ -63,20 +63,23 @@ void build_maps_from_mean(const RunContext& context) {
   simulate(plan);
   context.log.phase("maps", concat("blocks=", blocks));
   const auto ranges = partition(std::vector<double>(static_cast<std::size_t>(blocks), 1.0), stages);
-  const auto forward = [&](at::Tensor x, std::int64_t) {
-    const BlockRange mine = ranges[static_cast<std::size_t>(context.rank())];
-    for (int index = mine.first; index < mine.last; ++index) {
-      build(context, BlockIndex{index}, std::span(&x, 1));
-      x = FrozenStage(context.model, {index, index + 1}, &context.recipe,
-                      start_learnables(context.model.family(), context.states, context.recipe),
-                      context.compute, context.store)
-              .forward(0, x);
-    }
+  const auto rank = static_cast<std::size_t>(context.rank());
+  const BlockRange mine = rank < ranges.size() ? ranges[rank] : BlockRange{};
+  const auto forward = [&](int i, std::vector<at::Tensor> x, std::int64_t) {
+    const int index = mine.first + i;
+    build(context, BlockIndex{index}, x);
+    const FrozenStage block(
+        context.model, {index, index + 1}, &context.recipe,
+        start_learnables(context.model.family(), context.states, context.recipe), context.compute,
+        context.store);
+    x.front() = block.forward(0, x.front());
     return x;
   };
   run_forward(context.transport, plan,
               {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
-              {.source = [&](std::int64_t) { return mean_of_inputs(context); }, .blocks = forward});
+              {.source = [&](std::int64_t) { return std::vector{mean_of_inputs(context)}; },
+               .blocks = mine.size(),
+               .block = forward});
   dist::barrier(context.transport, "maps durable");
 }
 

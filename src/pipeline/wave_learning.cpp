@@ -24,6 +24,7 @@
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/schedules/schedules.h"
 #include "src/pipeline/site_map_pass.h"
+#include "src/pipeline/stage_samples.h"
 #include "src/pipeline/stop_word.h"
 #include "src/pipeline/wave_layout.h"
 
@@ -34,9 +35,13 @@ namespace {
 struct LearningBlock {
   BlockIndex index;
   std::unique_ptr<BlockTrainer> trainer;
-  std::unique_ptr<io::BoundaryReader> targets;
-  std::unique_ptr<io::BoundaryReader> inputs;  // first block of a wave, or every independent one
   double seconds = 0.0;
+};
+
+/// What one micro-batch is behind a block.
+struct Passing {
+  std::vector<at::Tensor> outputs;
+  std::vector<at::Tensor> targets;  ///< the original block's, where the next one needs them
 };
 
 /// What a report says of each block, in this order, as float64.
@@ -53,17 +58,27 @@ class LearningStage {
         ranges_(ranges),
         rank_(context.rank()),
         replica_(rank_ % shape.replicas),
+        resident_(0, 0),
+        word_only_(plan.word_only),
+        turn_begin_(task.first_step),
         stop_(context.transport, shape.replicas, task.stop_asked) {
     const auto rank = static_cast<std::size_t>(rank_);
     const std::size_t stage = rank / static_cast<std::size_t>(shape.replicas);
     if (stage >= ranges.size()) return;
+    resident_ = ResidentBlocks(ranges[stage].size(), context.resident_blocks);
     for (int other = 0; other < shape.replicas; ++other) {
       group_.push_back(Rank{rank_ - replica_ + other});
     }
     for (int index = ranges[stage].first; index < ranges[stage].last; ++index) {
       open(BlockIndex{index});
     }
-    const MessageShape message{.samples = plan.word_only ? 0 : samples_per_replica(),
+    if (task.steps > task.first_step) open_samples();
+    if (recomputes()) {
+      originals_.emplace(context.model, ranges[stage], nullptr, LearnablesOf(), context.compute,
+                         context.store, context.resident_blocks);
+    }
+    const std::int64_t tensors_each = recomputes() ? 2 : 1;
+    const MessageShape message{.samples = plan.word_only ? 0 : tensors_each * samples_per_replica(),
                                .tokens = context.tokens,
                                .hidden = context.hidden(),
                                .dtype = context.store,
@@ -87,16 +102,16 @@ class LearningStage {
       const Action action = actions_[next++];
       switch (action.op) {
         case Op::kReceive:
-          passing_ = inbound_->take();
+          passing_.push_back(split(inbound_->take()));
           stop_after(task_.first_step + inbound_->messages());
           break;
         case Op::kTrain:
-          if (!inbound_) stop_after(stop_.steps_before(action.index, shape_.steps));
-          train(action.index);
+          look_for_stop(action.index);
+          train(action.index, idle);
           break;
         case Op::kSend:
-          if (!inbound_) stop_after(stop_.steps_before(action.index, shape_.steps));
-          outbound_->give(passing_, shape_.steps - task_.first_step);
+          look_for_stop(action.index);
+          send();
           break;
         case Op::kCut:
           cut(action.index);
@@ -137,6 +152,19 @@ class LearningStage {
     }
   }
 
+  /// The first stage looks before it begins a step; in a turn it sends steps that are long done.
+  void look_for_stop(std::int64_t step) {
+    newest_step_ = std::max(newest_step_, step);
+    if (!inbound_) stop_after(stop_.steps_before(newest_step_, shape_.steps));
+  }
+
+  void send() {
+    const std::int64_t messages = shape_.steps - task_.first_step;
+    if (word_only_) return outbound_->give({}, messages);
+    outbound_->give(joined(passing_.front()), messages);
+    passing_.pop_front();
+  }
+
   /// Leave the wave after `steps` steps, with a cut there, if it does not end then anyway.
   void stop_after(std::int64_t steps) {
     if (steps == shape_.steps) return;
@@ -149,11 +177,12 @@ class LearningStage {
       log_event(LogLevel::kInfo, "stop", concat("wave=", task_.wave, " after_step=", steps));
     }
     actions_ = plan.ranks[static_cast<std::size_t>(rank_)];
+    if (samples_ && shape_.turn > 1) samples_->restart(turn_begin_);
   }
 
   void open(BlockIndex index) {
     const auto& family = context_.model.family();
-    LearningBlock block{.index = index, .trainer = {}, .targets = {}, .inputs = {}};
+    LearningBlock block{.index = index, .trainer = {}};
     models::NamedTensors weights = context_.model.block(index);
     const TrainSettings settings{
         .recipe = context_.recipe,
@@ -171,17 +200,53 @@ class LearningStage {
       block.trainer->restore(
           context_.states.load_snapshot({task_.wave, task_.first_step}, index).tensors);
     }
-    if (task_.steps > task_.first_step) {
-      block.targets = context_.activations.open(
-          {io::Chain::kFullPrecision, BoundaryIndex{index.value + 1}}, context_.samples);
-      if (independent() || index.value == task_.blocks.first) {
-        block.inputs = context_.activations.open(
-            independent() ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value}}
-                          : wave_input(task_.blocks.first),
-            context_.samples);
-      }
-    }
+    if (context_.resident_blocks > 0) block.trainer->drop_weights();
     blocks_.push_back(std::move(block));
+  }
+
+  /// Open what the steps read.  The wave's first block begins a recomputed chain of targets.
+  void open_samples() {
+    std::vector<StageSamples::Readers> readers;
+    const auto open = [&](const io::Boundary& boundary) {
+      return context_.activations.open(boundary, context_.samples);
+    };
+    for (const LearningBlock& block : blocks_) {
+      const bool first = block.index.value == task_.blocks.first;
+      const io::Boundary before{io::Chain::kFullPrecision, BoundaryIndex{block.index.value}};
+      const io::Boundary behind{io::Chain::kFullPrecision, BoundaryIndex{block.index.value + 1}};
+      StageSamples::Readers& of_block = readers.emplace_back();
+      if (independent()) of_block.inputs = open(before);
+      if (!independent() && first) of_block.inputs = open(wave_input(task_.blocks.first));
+      if (!recomputes()) of_block.targets = open(behind);
+      if (recomputes() && first) of_block.targets = open(before);  // originals make them of these
+    }
+    samples_.emplace(
+        std::move(readers),
+        StageSamples::Order{
+            .first_step = task_.first_step,
+            .steps = task_.steps,
+            .micro_batches = context_.micro_batches(),
+            .batch_size = context_.recipe.train.batch_size,
+            .offset = replica_ * samples_per_replica(),
+            .count = samples_per_replica(),
+            .turn_end = [this](std::int64_t first) { return turn_end(shape_, first); }},
+        context_.targets == Targets::kMemory ? StageSamples::Keep::kYes : StageSamples::Keep::kNo);
+  }
+
+  [[nodiscard]] bool recomputes() const { return context_.targets == Targets::kRecompute; }
+
+  /// A message: the outputs of the samples, then their targets if these travel too.
+  [[nodiscard]] Passing split(std::vector<at::Tensor> message) const {
+    if (!recomputes()) return {.outputs = std::move(message), .targets = {}};
+    const auto half = message.begin() + static_cast<std::ptrdiff_t>(message.size() / 2);
+    return {.outputs = {message.begin(), half}, .targets = {half, message.end()}};
+  }
+  [[nodiscard]] std::vector<at::Tensor> joined(const Passing& passing) const {
+    std::vector<at::Tensor> message = passing.outputs;
+    if (recomputes()) {
+      message.insert(message.end(), passing.targets.begin(), passing.targets.end());
+    }
+    return message;
   }
 
   [[nodiscard]] bool independent() const {
@@ -215,30 +280,60 @@ class LearningStage {
     return context_.recipe.train.batch_size / shape_.replicas;
   }
 
-  /// This replica's part of a micro-batch: consecutive samples, which are one subtree of its tree.
-  [[nodiscard]] std::vector<at::Tensor> read(const io::BoundaryReader& reader,
-                                             std::int64_t step) const {
-    const std::int64_t first = step % context_.micro_batches() * context_.recipe.train.batch_size +
-                               replica_ * samples_per_replica();
-    std::vector<at::Tensor> samples;
-    for (std::int64_t i = 0; i < samples_per_replica(); ++i) {
-      samples.push_back(reader.read(first + i));
+  /// Every block does all steps of a turn before the next block begins, once the turn's last step
+  /// has its inputs.
+  void train(std::int64_t step, IdleRanks& idle) {
+    if (!inbound_) passing_.emplace_back();
+    if (step + 1 < turn_end(shape_, turn_begin_)) return;
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      enter(static_cast<int>(i));
+      for (std::int64_t done = turn_begin_; done <= step; ++done) {
+        train(i, done, passing_[static_cast<std::size_t>(done - turn_begin_)]);
+        if (rank_ == 0) idle.beat();
+      }
     }
-    return samples;
+    turn_begin_ = step + 1;
+    if (word_only_ || !outbound_) passing_.clear();
+    finish_step(step);
   }
 
-  void train(std::int64_t step) {
-    for (LearningBlock& block : blocks_) {
-      const Stopwatch watch;
-      const std::vector<at::Tensor> inputs =
-          block.inputs ? read(*block.inputs, step) : std::move(passing_);
-      const std::vector<at::Tensor> targets = read(*block.targets, step);
-      const bool feeds_another = context_.recipe.train.schedule == recipe::Schedule::kWaves &&
-                                 block.index.value + 1 < task_.blocks.last;
-      passing_ = block.trainer->step(
-          inputs, targets, feeds_another ? BlockTrainer::Emit::kYes : BlockTrainer::Emit::kNo);
-      block.seconds += watch.seconds();
+  /// Have the weights of the stage's `i`-th block in memory.
+  void enter(int i) {
+    if (context_.resident_blocks == 0) return;  // all are, from the beginning
+    const auto trainer = [this](int block) -> BlockTrainer& {
+      return *blocks_[static_cast<std::size_t>(block)].trainer;
+    };
+    resident_.enter(
+        i, [&](int gone) { trainer(gone).drop_weights(); },
+        [&](int next) {
+          const BlockIndex index = blocks_[static_cast<std::size_t>(next)].index;
+          trainer(next).hold_weights(context_.model.block(index));
+        });
+    if (originals_) originals_->enter(i);
+  }
+
+  /// One step of one block; passing: behind the block before, then behind this one.
+  void train(std::size_t i, std::int64_t step, Passing& passing) {
+    LearningBlock& block = blocks_[i];
+    const Stopwatch watch;
+    const bool first = block.index.value == task_.blocks.first;
+    const std::vector<at::Tensor> inputs =
+        first || independent() ? samples_->inputs(i, step) : std::move(passing.outputs);
+    if (!recomputes() || first) {
+      passing.targets = samples_->targets(i, step);
     }
+    for (at::Tensor& x : passing.targets) {
+      if (recomputes()) x = originals_->forward(static_cast<int>(i), x);
+    }
+    const bool feeds_another = context_.recipe.train.schedule == recipe::Schedule::kWaves &&
+                               block.index.value + 1 < task_.blocks.last;
+    passing.outputs =
+        block.trainer->step(inputs, passing.targets,
+                            feeds_another ? BlockTrainer::Emit::kYes : BlockTrainer::Emit::kNo);
+    block.seconds += watch.seconds();
+  }
+
+  void finish_step(std::int64_t step) {
     // Before a cut: what end_epoch() changes belongs to the state after this step.
     if (!reports_after(shape_, step)) return;
     at::Tensor report = make_report(step);  // on every replica, as it ends the epoch
@@ -338,10 +433,16 @@ class LearningStage {
   std::vector<LearningBlock> blocks_;
   std::optional<InboundLink> inbound_;
   std::optional<OutboundLink> outbound_;
-  std::vector<at::Tensor> passing_;
+  ResidentBlocks resident_;
+  std::optional<FrozenStage> originals_;  // make the targets, with Targets::kRecompute
+  bool word_only_;
+  std::deque<Passing> passing_;  // of each step of a turn
+  std::int64_t turn_begin_;      // the first step that is not done
+  std::int64_t newest_step_ = -1;
   std::deque<at::Tensor> own_reports_;  // until their kReport or kCollect
   std::vector<std::unique_ptr<dist::Pending>> reports_in_flight_;
   StopWord stop_;
+  std::optional<StageSamples> samples_;  // late: it asks for the ends of turns
 };
 
 }  // namespace
@@ -366,7 +467,8 @@ std::int64_t learn_wave(const RunContext& context, const WaveTask& task) {
                          .first_step = task.first_step,
                          .steps = task.steps,
                          .report_every = context.micro_batches(),
-                         .cut_every = task.cut_every};
+                         .cut_every = task.cut_every,
+                         .turn = context.turn()};
   const Plan plan = plan_learning(schedule_name(context.recipe.train.schedule), shape);
   simulate(plan);
   context.log.phase("wave", concat("wave=", task.wave, " blocks=", task.blocks.first, "-",

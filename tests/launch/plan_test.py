@@ -22,14 +22,13 @@ class PlanTest(program.ProgramTest):
 
     def test_what_calibrate_cannot_do_is_marked(self):
         model = ("--model", CONFIGS / "llama-2-7b.json")
-        page = self.succeed(["plan", *model, *H100]).stdout
-        self.assertIn("targets on disk, files inline\n", page)
-        page = self.succeed(["plan", *model, *H100, "--targets", "device"]).stdout
-        self.assertIn("targets on device, files inline (not in calibrate yet)\n", page)
+        page = self.succeed(["plan", *model, *H100, "--targets", "memory"]).stdout
+        self.assertIn("targets: memory\n", page)
+        page = self.succeed(["plan", *model, *H100, "--gpus", "64"]).stdout  # of 32 blocks
+        self.assertIn("targets: disk (not in calibrate yet)\n", page)
 
     def test_70b_fills_8_64_and_80_gpus(self):
-        kept = ("--model", CONFIGS / "llama-2-70b.json", *H100, "--overlapped", "--targets",
-                "device")
+        kept = ("--model", CONFIGS / "llama-2-70b.json", *H100, "--targets", "memory")
         eight = self.plan(*kept, "--gpus", "8", "--wave", "8")
         self.assertGreaterEqual(eight["utilisation"], 0.95)
         self.assertLessEqual(eight["seconds"], 15 * 60)

@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "io/run_manifest.h"
 #include "io/token_file.h"
 #include "src/base/error.h"
 #include "src/base/log.h"
@@ -38,13 +39,22 @@ class CalibrationTest : public testing::Test {
 
   /// The bytes of all block files of a run on `ranks` ranks.
   std::string blocks_of(const std::string& name, int ranks) {
+    run(name, ranks);
+    return block_bytes();
+  }
+
+  void run(const std::string& name, int ranks) {
     request_.run = scratch_.path() / name;
     dist::run_as_threads(ranks, std::chrono::seconds(60), [&](dist::Transport& transport) {
       const auto files = make_posix_file_system();
       const ModelSource model(LRQ_TEST_DATA "/stories260k");
       (void)calibrate(transport, *files, model, request_);
     });
-    return block_bytes();
+  }
+
+  [[nodiscard]] bool finished() const {
+    const auto files = make_posix_file_system();
+    return io::load_manifest(*files, request_.run)->finished;
   }
 
   [[nodiscard]] std::string block_bytes() const {
@@ -68,6 +78,92 @@ TEST_F(CalibrationTest, BlockFilesAreEqualOnAnyNumberOfRanks) {
   const std::string one = blocks_of("one", 1);
   for (const int ranks : {2, 3, 5}) {
     EXPECT_TRUE(blocks_of("ranks" + std::to_string(ranks), ranks) == one) << ranks;
+  }
+}
+
+TEST_F(CalibrationTest, WhereTargetsComeFromAndHowManyBlocksAreInMemoryChangeNoBit) {
+  const std::string plain = blocks_of("plain", 1);
+  const std::vector<std::pair<Targets, int>> options = {
+      {Targets::kDisk, 1},   {Targets::kDisk, 2},      {Targets::kMemory, 0},
+      {Targets::kMemory, 1}, {Targets::kRecompute, 0}, {Targets::kRecompute, 1}};
+  int run = 0;
+  for (const auto& [targets, resident] : options) {
+    for (const int ranks : {1, 3 + run % 2}) {  // 4: two stages of two replicas
+      request_.targets = targets;
+      request_.resident_blocks = resident;
+      request_.cut_every = 1 + run % 3;
+      EXPECT_TRUE(blocks_of("run" + std::to_string(++run), ranks) == plain)
+          << targets_name(targets) << ", resident " << resident << ", ranks " << ranks;
+    }
+  }
+}
+
+TEST_F(CalibrationTest, WeightsThatComeAndGoChangeNoBitWhereTheLossNeedsTheOriginalBlock) {
+  request_.recipe.loss.mse_r = request_.recipe.loss.nlc_r = 1.0;
+  request_.recipe.loss.balance = recipe::Balance::kEma;
+  request_.recipe.train.emit = recipe::Emit::kPost;
+  request_.recipe.train.keep_best = true;
+  request_.recipe.train.wave = 5;
+  const std::string plain = blocks_of("plain", 2);
+  request_.resident_blocks = 2;
+  request_.targets = Targets::kRecompute;
+  EXPECT_TRUE(blocks_of("recompute", 2) == plain);
+  request_.targets = Targets::kMemory;
+  EXPECT_TRUE(blocks_of("memory", 1) == plain);
+}
+
+TEST_F(CalibrationTest, IndependentBlocksTakeTurnsInMemory) {
+  request_.recipe.train.schedule = recipe::Schedule::kIndependent;
+  const std::string plain = blocks_of("plain", 1);
+  request_.resident_blocks = 1;
+  EXPECT_TRUE(blocks_of("turns", 2) == plain);
+  request_.targets = Targets::kMemory;
+  EXPECT_TRUE(blocks_of("memory", 1) == plain);
+  request_.targets = Targets::kRecompute;
+  EXPECT_THROW((void)blocks_of("recompute", 1), UsageError);
+}
+
+TEST_F(CalibrationTest, RecomputedTargetsLeaveNothingOnTheDisk) {
+  request_.targets = Targets::kRecompute;
+  (void)blocks_of("run", 2);
+  EXPECT_TRUE(std::filesystem::is_empty(request_.run / "activations"));
+}
+
+TEST_F(CalibrationTest, AQuotaRemovesWhatNoLaterWaveReads) {
+  const std::string plain = blocks_of("plain", 2);
+  EXPECT_FALSE(std::filesystem::is_empty(request_.run / "activations"));
+  request_.disk_quota = 8 * 6 * 24 * 64 * 4;  // 6 boundaries, inputs and outputs of a wave
+  EXPECT_TRUE(blocks_of("tight", 2) == plain);
+  EXPECT_TRUE(std::filesystem::is_empty(request_.run / "activations"));
+  --request_.disk_quota;
+  try {
+    (void)blocks_of("refused", 2);
+    FAIL() << "a quota that is too small";
+  } catch (const UsageError& error) {
+    EXPECT_EQ(error.text().what, "activations take up to 288 KiB, and 288 KiB are allowed");
+    EXPECT_EQ(error.text().fix, "use --targets recompute, which takes up to 144 KiB");
+  }
+}
+
+/// A run is stopped in each of its waves, and goes on with other memory options and ranks.
+TEST_F(CalibrationTest, AResumeMayChangeWhereTargetsComeFrom) {
+  const std::string plain = blocks_of("plain", 1);
+  const std::vector<Targets> places = {Targets::kRecompute, Targets::kDisk, Targets::kRecompute,
+                                       Targets::kMemory};
+  request_.cut_every = 1;
+  for (int stops = 1; stops <= 4; ++stops) {  // answers "go on" so many times before each stop
+    const std::string name = "stops" + std::to_string(stops);
+    request_.resume = true;
+    for (int call = 0; call < 40; ++call) {
+      request_.targets = places[static_cast<std::size_t>(call) % places.size()];
+      request_.resident_blocks = call % 3;
+      int asked = 0;  // by rank 0 alone
+      request_.stop_asked = [&asked, stops] { return ++asked > 2 * stops; };
+      run(name, 1 + call % 3);
+      if (finished()) break;
+    }
+    EXPECT_TRUE(finished());
+    EXPECT_TRUE(block_bytes() == plain) << stops;
   }
 }
 

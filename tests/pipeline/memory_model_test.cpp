@@ -20,7 +20,7 @@ TEST(MemoryModelTest, ALearningBlockOf7BHolds) {
   EXPECT_DOUBLE_EQ(use.optimiser, 2 * 3 * 4 * 1000);
   EXPECT_DOUBLE_EQ(use.work, 4 * kWeights7b + 8 * kLargest7b + 4 * 4 * 1000);
   EXPECT_DOUBLE_EQ(use.activations,
-                   4.0 * 2048 * ((12 + 5 + 6) * 4096 + 8 * 11008) + 7 * kBoundary7b);
+                   4.0 * 2048 * ((12 + 5 + 6) * 4096 + 8 * 11008) + (7 + 2 * 3) * kBoundary7b);
   EXPECT_DOUBLE_EQ(use.targets, 0.0);
 }
 
@@ -31,6 +31,15 @@ TEST(MemoryModelTest, ALossAgainstTheOriginalKeepsItsWeights) {
   work.compute_bytes = 2;
   EXPECT_DOUBLE_EQ(learn_memory(work, {.learn_blocks = 1}).weights,
                    4 * kParameters7b + 2 * kWeights7b);
+}
+
+TEST(MemoryModelTest, OriginalsThatMakeTargetsAreHeldBesideAndTheirOutputsTravel) {
+  const BlockWork work = work_of_7b(recipe_with_bits(4, 4));
+  const MemoryUse read = learn_memory(work, {.learn_blocks = 2, .on_device = true});
+  const MemoryUse made =
+      learn_memory(work, {.learn_blocks = 2, .recomputes = true, .on_device = true});
+  EXPECT_DOUBLE_EQ(made.weights - read.weights, 2 * 4 * kWeights7b);
+  EXPECT_DOUBLE_EQ(made.activations - read.activations, 4 * kBoundary7b);
 }
 
 TEST(MemoryModelTest, KeptTargetsAreThoseOfEachBlockAndTheInputs) {

@@ -1,6 +1,7 @@
 #include "src/pipeline/resume.h"
 
 #include <set>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -16,13 +17,18 @@ struct Disk {
   std::set<int> blocks = {};
   std::set<int> inputs = {};
   std::set<io::SnapshotKey> snapshots = {};
+  mutable std::pair<int, bool> needed = {};  ///< what was asked of the chain
 
   [[nodiscard]] ResumePoint resume() const {
     return find_resume_point(
         {.waves = waves,
          .finished = finished,
          .cut = cut,
-         .chain_complete = [this] { return chain; },
+         .chain_complete =
+             [this](int wave, bool maps_too) {
+               needed = {wave, maps_too};
+               return chain;
+             },
          .maps_complete = [this] { return maps; },
          .blocks_complete = [this](int w) { return blocks.contains(w); },
          .inputs_complete = [this](int w) { return inputs.contains(w); },
@@ -62,6 +68,16 @@ TEST(ResumeTest, MissingInputsAreMadeAgainFromTheNewestThatAreThere) {
   const Disk disk{
       .cut = io::SnapshotKey{3, 16}, .blocks = {0, 1, 2}, .inputs = {1}, .snapshots = {{3, 16}}};
   EXPECT_EQ(disk.resume(), (ResumePoint{.freeze_from = 1, .learn_wave = 3, .first_step = 16}));
+}
+
+TEST(ResumeTest, OfTheChainOnlyWhatComesFromTheFirstWaveToFreezeIsNeeded) {
+  Disk disk{.blocks = {0, 1, 2}, .inputs = {1, 2}};
+  EXPECT_FALSE(disk.resume().redo_chain);
+  EXPECT_EQ(disk.needed, std::pair(2, false));
+  disk.maps = false;
+  disk.chain = false;
+  EXPECT_TRUE(disk.resume().redo_chain);
+  EXPECT_EQ(disk.needed, std::pair(2, true));
 }
 
 TEST(ResumeTest, ALostBlockFileIsLearnedAgain) {

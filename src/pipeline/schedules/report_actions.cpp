@@ -12,7 +12,7 @@ void ReportActions::after(std::int64_t step, std::vector<Action>& actions) {
       outstanding_.push_back(step);
     }
   }
-  while (!outstanding_.empty() && step >= outstanding_.front() + shape_.stages) {
+  while (!outstanding_.empty() && step >= outstanding_.front() + shape_.stages * shape_.turn) {
     actions.push_back({Op::kCollect, outstanding_.front()});
     outstanding_.pop_front();
   }

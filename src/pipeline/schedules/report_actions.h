@@ -7,7 +7,7 @@
 namespace lrq::pipeline {
 
 /// Append the cut and the report that follow step `step` on one rank, and on rank 0 the collection
-/// of reports that the slowest stage has had the time to send: rank 0 is `stages` steps ahead of
+/// of reports that the slowest stage has had the time to send: rank 0 is `stages` turns ahead of
 /// the last stage, so collecting at once would make it wait.
 class ReportActions {
  public:

@@ -10,11 +10,13 @@ Plan plan_waves(const LearnShape& shape) {
     const bool last = plan.next[static_cast<std::size_t>(rank)] < 0;
     auto& mine = plan.ranks[static_cast<std::size_t>(rank)];
     ReportActions reports(shape, rank);
-    for (std::int64_t step = shape.first_step; step < shape.steps; ++step) {
-      if (!first) mine.push_back({Op::kReceive, step});
-      mine.push_back({Op::kTrain, step});
-      if (!last) mine.push_back({Op::kSend, step});
-      reports.after(step, mine);
+    for (std::int64_t begin = shape.first_step; begin < shape.steps;) {
+      const std::int64_t end = turn_end(shape, begin);
+      for (std::int64_t i = begin; !first && i < end; ++i) mine.push_back({Op::kReceive, i});
+      for (std::int64_t i = begin; i < end; ++i) mine.push_back({Op::kTrain, i});
+      for (std::int64_t i = begin; !last && i < end; ++i) mine.push_back({Op::kSend, i});
+      for (std::int64_t i = begin; i < end; ++i) reports.after(i, mine);
+      begin = end;
     }
     reports.finish(mine);
   }
