@@ -161,8 +161,15 @@ void ActivationStore::write_master(std::int64_t samples) {
   files_.create_directories(run_);
   H5OutputFile master(temporary_path(path));
   for (const Boundary& boundary : boundaries) {
-    const std::vector<ShardReader> shards = open_shards(files_, run_, boundary, shape_);
-    static_cast<void>(places_of(shards, samples));
+    std::vector<ShardReader> shards;
+    try {
+      shards = open_shards(files_, run_, boundary, shape_);
+      static_cast<void>(places_of(shards, samples));
+    } catch (const DataError& error) {  // of no use to anyone; who needs it makes it again
+      log_event(LogLevel::kWarning, "left_out",
+                concat("boundary=", boundary_name(boundary), " reason=\"", error.text().what, '"'));
+      continue;
+    }
     const std::string name = concat(boundary.chain == Chain::kFullPrecision ? "/fp/" : "/q/",
                                     padded(boundary.index.value, 3));
     write_virtual_dataset(master, name, run_, shards, shape_, samples);

@@ -70,7 +70,7 @@ class ActivationStore {
   [[nodiscard]] bool complete(const Boundary& boundary, std::int64_t samples) const;
   /// Remove all shards of the boundary, sealed or not.
   void remove(const Boundary& boundary);
-  /// Write <run>/activations.h5: one virtual dataset [N, T, C] per boundary that has sealed shards
+  /// Write <run>/activations.h5: one virtual dataset [N, T, C] per boundary whose shards are whole
   /// ("/fp/000", "/q/008", ...), in sample order, over all its shards, by relative paths.
   void write_master(std::int64_t samples);
 

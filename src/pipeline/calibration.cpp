@@ -78,6 +78,7 @@ class Calibration {
                  .compute = request.compute,
                  .store = store_dtype_,
                  .targets = request.targets,
+                 .kept = request.targets == Targets::kMemory ? &kept_ : nullptr,
                  .resident_blocks = request.resident_blocks} {}
 
   CalibrationResult run() {
@@ -221,12 +222,18 @@ class Calibration {
   /// What the waves from `wave` on read of the full-precision chain, the mean of whose first
   /// boundary maps begin with.
   [[nodiscard]] BlockRange needed_of_chain(int wave, bool maps) const {
+    // Where nothing is removed, a resumed run leaves what an unbroken one leaves.
+    if (!removes_targets()) return {0, model_.blocks() + 1};
     const int first = maps ? 0 : range(wave).first;
     const bool begins =
         maps || first == 0 || request_.recipe.train.schedule == recipe::Schedule::kIndependent;
     // Behind the first boundary, what is made again is part of a wave's inputs.
     if (request_.targets == Targets::kRecompute) return {0, first == 0 ? 1 : 0};
     return {begins ? first : first + 1, model_.blocks() + 1};
+  }
+
+  [[nodiscard]] bool removes_targets() const {
+    return request_.targets == Targets::kRecompute || request_.disk_quota > 0;
   }
 
   [[nodiscard]] bool inputs_complete(int first) const {
@@ -318,9 +325,7 @@ class Calibration {
     states_.remove_snapshots_through(wave);
     // Also those of earlier waves: a killed run may have left them.
     for (int done = 1; done <= wave; ++done) activations_.remove(wave_input(range(done).first));
-    if (request_.targets == Targets::kRecompute || request_.disk_quota > 0) {
-      remove_targets_before(range(wave).last);
-    }
+    if (removes_targets()) remove_targets_before(range(wave).last);
     activations_.write_master(request_.samples);
   }
 
@@ -351,6 +356,7 @@ class Calibration {
   io::ActivationStore activations_;
   io::BlockStateStore states_;
   RunLog log_;
+  KeptSamples kept_;
   RunContext context_;
   // On rank 0 only:
   std::optional<io::RunLock> lock_;

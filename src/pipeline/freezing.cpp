@@ -58,12 +58,12 @@ std::vector<PropagatedLoss> summarised(const RunContext& context, BlockRange blo
 class FreezingStage {
  public:
   /// samples: those that this rank takes through its blocks.
-  FreezingStage(const RunContext& context, BlockRange wave, BlockRange mine, SampleRange samples,
-                const LearnablesOf& learnables_of)
+  FreezingStage(const RunContext& context, BlockRange wave, BlockRange mine,
+                std::vector<std::int64_t> samples, const LearnablesOf& learnables_of)
       : context_(context),
         wave_(wave),
         mine_(mine),
-        samples_(samples),
+        samples_(std::move(samples)),
         stage_(context.model, mine, &context.recipe, learnables_of, context.compute, context.store,
                context.resident_blocks),
         losses_(unmeasured(context, wave)),
@@ -73,14 +73,12 @@ class FreezingStage {
                          context.store, context.resident_blocks);
     }
     for (int block = mine.first; !recomputes() && block < mine.last; ++block) {
-      targets_.push_back(context.activations.open(
-          {io::Chain::kFullPrecision, BoundaryIndex{block + 1}}, context.samples));
+      targets_.push_back(context.open({io::Chain::kFullPrecision, BoundaryIndex{block + 1}}));
     }
     if (mine.first == wave.first) {
-      inputs_.push_back(context.activations.open(wave_input(wave.first), context.samples));
+      inputs_.push_back(context.open(wave_input(wave.first)));
       if (recomputes()) {
-        inputs_.push_back(context.activations.open(
-            {io::Chain::kFullPrecision, BoundaryIndex{wave.first}}, context.samples));
+        inputs_.push_back(context.open({io::Chain::kFullPrecision, BoundaryIndex{wave.first}}));
       }
     }
     read_ahead();
@@ -89,7 +87,7 @@ class FreezingStage {
   void store_outputs(const std::vector<io::Boundary>& boundaries) {
     for (const io::Boundary& boundary : boundaries) {
       shards_.push_back(context_.activations.create(boundary, context_.transport.rank(),
-                                                    samples_.last - samples_.first));
+                                                    static_cast<std::int64_t>(samples_.size())));
     }
   }
 
@@ -132,30 +130,31 @@ class FreezingStage {
   void read_ahead() {
     if (!inputs_.empty()) {
       inputs_ahead_.emplace(
-          [this, input = std::size_t{0}, sample = samples_.first]() mutable -> io::PlannedRead {
-            if (sample == samples_.last) return {};
-            const io::PlannedRead next{inputs_[input].get(), sample};
+          [this, input = std::size_t{0}, i = std::size_t{0}]() mutable -> io::PlannedRead {
+            if (i == samples_.size()) return {};
+            const io::PlannedRead next{inputs_[input].get(), samples_[i]};
             input = (input + 1) % inputs_.size();
-            if (input == 0) ++sample;
+            if (input == 0) ++i;
             return next;
           },
           kReadsAhead);
     }
     if (targets_.empty()) return;
     targets_ahead_.emplace(
-        [this, turn = samples_.first, block = std::size_t{0},
-         sample = samples_.first]() mutable -> io::PlannedRead {
-          const std::int64_t end = std::min(turn + context_.turn(), samples_.last);
-          if (sample == end) {
-            sample = turn;
+        [this, turn = std::size_t{0}, block = std::size_t{0},
+         i = std::size_t{0}]() mutable -> io::PlannedRead {
+          const std::size_t end =
+              std::min(turn + static_cast<std::size_t>(context_.turn()), samples_.size());
+          if (i == end) {
+            i = turn;
             ++block;
           }
           if (block == targets_.size()) {
             block = 0;
-            turn = sample = end;
+            turn = i = end;
           }
-          if (sample == samples_.last) return {};
-          return {targets_[block].get(), sample++};
+          if (i == samples_.size()) return {};
+          return {targets_[block].get(), samples_[i++]};
         },
         kReadsAhead);
   }
@@ -178,7 +177,7 @@ class FreezingStage {
   const RunContext& context_;
   BlockRange wave_;
   BlockRange mine_;
-  SampleRange samples_;
+  std::vector<std::int64_t> samples_;
   FrozenStage stage_;
   std::optional<FrozenStage> originals_;
   at::Tensor losses_;
@@ -203,6 +202,7 @@ std::vector<PropagatedLoss> propagate_wave(const RunContext& context, BlockRange
                            .replicas = static_cast<int>(
                                std::min<std::int64_t>(context.ranks() / stages, context.samples)),
                            .samples = context.samples,
+                           .batch = context.recipe.train.batch_size,
                            .turn = context.turn()};
   const Plan plan = plan_forward(shape);
   simulate(plan);
@@ -221,9 +221,9 @@ std::vector<PropagatedLoss> propagate_wave(const RunContext& context, BlockRange
   std::optional<FreezingStage> stage;
   if (!plan.ranks[rank].empty()) {
     BlockRange mine = partition(std::vector<double>(static_cast<std::size_t>(blocks.size()), 1.0),
-                                stages)[rank % static_cast<std::size_t>(stages)];
+                                stages)[rank / static_cast<std::size_t>(shape.replicas)];
     mine = {mine.first + blocks.first, mine.last + blocks.first};
-    stage.emplace(context, blocks, mine, samples_of_replica(shape, context.rank() / stages),
+    stage.emplace(context, blocks, mine, samples_of_replica(shape, context.rank() % shape.replicas),
                   learnables_of);
     if (store_outputs == StoreOutputs::kYes && plan.next[rank] < 0) stage->store_outputs(outputs);
   }
@@ -259,6 +259,7 @@ void freeze_wave(const RunContext& context, int wave, BlockRange blocks, bool ne
   const auto losses = propagate_wave(context, blocks, finished_learnables(context.states),
                                      next_inputs ? StoreOutputs::kYes : StoreOutputs::kNo);
   if (context.rank() == 0) context.log.frozen(wave, losses, start);
+  if (context.kept != nullptr) context.kept->clear();
   dist::barrier(context.transport, "inputs of the next wave sealed");
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
+#include <utility>
 
 #include <ATen/core/Tensor.h>
 
@@ -8,6 +10,7 @@
 #include "io/activation_store.h"
 #include "io/block_state_store.h"
 #include "io/file_system.h"
+#include "src/pipeline/kept_samples.h"
 #include "src/pipeline/model_source.h"
 #include "src/pipeline/resident_blocks.h"
 #include "src/pipeline/targets.h"
@@ -34,11 +37,19 @@ struct RunContext {
   at::ScalarType compute = at::kFloat;
   at::ScalarType store = at::kFloat;
   Targets targets = Targets::kDisk;
-  int resident_blocks = 0;  ///< of a rank, in memory at the same time; 0: all
+  KeptSamples* kept = nullptr;  ///< with Targets::kMemory
+  int resident_blocks = 0;      ///< of a rank, in memory at the same time; 0: all
 
   [[nodiscard]] int ranks() const { return transport.size(); }
   [[nodiscard]] int rank() const { return transport.rank().value; }
   [[nodiscard]] std::int64_t hidden() const { return model.config().hidden_size; }
+  /// All samples of a boundary.  Throws DataError.
+  [[nodiscard]] std::unique_ptr<io::BoundaryReader> open(const io::Boundary& boundary,
+                                                         Keep keep = Keep::kNo) const {
+    auto reader = activations.open(boundary, samples);
+    if (kept == nullptr) return reader;
+    return kept_reader(*kept, boundary, std::move(reader), keep);
+  }
   /// Steps or samples that a block does before the next one of its rank.
   [[nodiscard]] std::int64_t turn() const { return resident_blocks > 0 ? kTurnOfResidentBlock : 1; }
   /// M: micro-batches in an epoch; samples beyond M * B are not learned from.

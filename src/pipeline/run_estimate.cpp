@@ -91,7 +91,8 @@ class Estimator {
     for (int rank = 0; rank < shape_.ranks; ++rank) {
       RankShare share{.samples = batch_ / shape_.replicas, .on_device = shape_.on_device};
       share.recomputes = recomputes();
-      if (shape_.targets == Targets::kMemory) share.kept_samples = shape_.samples / shape_.replicas;
+      const bool in_its_memory = shape_.targets == Targets::kMemory && !shape_.on_device;
+      if (in_its_memory) share.kept_samples = shape_.samples / shape_.replicas;
       if (rank < chain_stages) {
         const BlockRange range = chain_ranges[static_cast<std::size_t>(rank)];
         share.chain_blocks = range.size();
@@ -142,6 +143,11 @@ class Estimator {
   [[nodiscard]] double write_sample(int ranks) const {
     return work_.boundary_bytes() / shared_rate(machine_.hdf5_write, ranks);
   }
+  /// A sample that is kept in the host, to where it is used.
+  [[nodiscard]] double copy_sample() const {
+    return shape_.on_device ? work_.boundary_bytes() / machine_.memory_copy : 0.0;
+  }
+
   [[nodiscard]] bool recomputes() const { return shape_.targets == Targets::kRecompute; }
   /// Tensors of a sample that pass from stage to stage: the original chain's too, or not.
   [[nodiscard]] double tensors_each() const { return recomputes() ? 2.0 : 1.0; }
@@ -174,14 +180,16 @@ class Estimator {
   [[nodiscard]] std::vector<double> transfers(int senders, double samples, int distance = 1) const {
     std::vector<double> seconds;
     for (int sender = 0; sender < senders; ++sender) {
-      const int node = machine_.ranks_per_node;
-      const int rank = sender * distance;
-      const bool leaves = node > 0 && rank / node != (rank + distance) / node;
-      const double rate = leaves ? machine_.network : machine_.link;
-      seconds.push_back(shape_.slow_links *
-                        (machine_.latency_s + samples * work_.boundary_bytes() / rate));
+      seconds.push_back(transfer(sender * distance, (sender + 1) * distance, samples));
     }
     return seconds;
+  }
+
+  [[nodiscard]] double transfer(int from, int to, double samples) const {
+    const int node = machine_.ranks_per_node;
+    const bool leaves = node > 0 && from / node != to / node;
+    const double rate = leaves ? machine_.network : machine_.link;
+    return shape_.slow_links * (machine_.latency_s + samples * work_.boundary_bytes() / rate);
   }
 
   [[nodiscard]] PhaseEstimate chain() const {
@@ -236,7 +244,8 @@ class Estimator {
         recomputes() ? static_cast<double>(samples) * plain_forward(work_, machine_).total() : 0.0;
     const double compute = learning_step(work_, machine_, samples).total() + target;
     const bool keeps = shape_.targets == Targets::kMemory;
-    const double fetch = keeps ? 0.0 : static_cast<double>(samples) * read_sample(ranks);
+    const double fetch =
+        static_cast<double>(samples) * (keeps ? copy_sample() : read_sample(ranks));
     const double state = kStateTensors * gradient_bytes();
     Costs costs{.train = {},
                 .transfers = transfers(stages, tensors_each() * static_cast<double>(samples),
@@ -284,10 +293,13 @@ class Estimator {
     const auto ranges = split(width, stages);
     const double compute = frozen_forward(work_, machine_).total() +
                            (recomputes() ? plain_forward(work_, machine_).total() : 0.0);
-    const double fetch = read_sample(ranks);  // also what was kept while the wave learned
-    Costs costs{.forward = {}, .transfers = transfers(ranks, tensors_each())};
+    // A pass whose ranks lie as in learning finds what each has kept meanwhile.
+    const bool finds = shape_.targets == Targets::kMemory && replicas == shape_.replicas;
+    const double fetch = finds ? copy_sample() : read_sample(ranks);
+    Costs costs{.forward = {}, .transfers = {}};
     for (int rank = 0; rank < ranks; ++rank) {
-      const int stage = rank % stages;
+      costs.transfers.push_back(transfer(rank, rank + replicas, tensors_each()));
+      const int stage = rank / replicas;
       const double blocks = ranges[static_cast<std::size_t>(stage)].size();
       const bool last = stage + 1 == stages;
       costs.forward.push_back(
@@ -295,8 +307,11 @@ class Estimator {
                reads_of(stage, blocks) * fetch +
                    (writes && last ? tensors_each() * write_sample(replicas) : 0.0)));
     }
-    const Plan plan = plan_forward(
-        {.ranks = ranks, .stages = stages, .replicas = replicas, .samples = shape_.samples});
+    const Plan plan = plan_forward({.ranks = ranks,
+                                    .stages = stages,
+                                    .replicas = replicas,
+                                    .samples = shape_.samples,
+                                    .batch = batch_});
     const double most = ranges.front().size();
     const double fold = fold_weights(work_, machine_).total();
     const auto samples = static_cast<double>(shape_.samples);

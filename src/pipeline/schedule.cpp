@@ -83,28 +83,37 @@ Plan linked_plan(const LearnShape& shape) {
   return plan;
 }
 
-SampleRange samples_of_replica(const ForwardShape& shape, int replica) {
-  return {.first = shape.samples * replica / shape.replicas,
-          .last = shape.samples * (replica + 1) / shape.replicas};
+std::vector<std::int64_t> samples_of_replica(const ForwardShape& shape, int replica) {
+  std::vector<std::int64_t> mine;
+  const bool shares = shape.batch % shape.replicas == 0;
+  const std::int64_t each = shares ? shape.batch / shape.replicas : 1;
+  const std::int64_t in_batches = shape.samples / shape.batch * shape.batch;
+  for (std::int64_t sample = 0; sample < shape.samples; ++sample) {
+    const std::int64_t owner = shares && sample < in_batches
+                                   ? sample % shape.batch / each
+                                   : sample * shape.replicas / shape.samples;
+    if (owner == replica) mine.push_back(sample);
+  }
+  return mine;
 }
 
 Plan plan_forward(const ForwardShape& shape) {
-  expect(shape.stages * shape.replicas <= shape.ranks, "more stages and replicas than ranks");
-  Plan plan = empty_plan(shape.ranks);
-  plan.turn = shape.turn;
+  Plan plan = linked_plan({.ranks = shape.ranks,
+                           .stages = shape.stages,
+                           .replicas = shape.replicas,
+                           .turn = shape.turn});
   for (int rank = 0; rank < shape.stages * shape.replicas; ++rank) {
-    const int stage = rank % shape.stages;
-    const bool first = stage == 0;
-    const bool last = stage + 1 == shape.stages;
+    const bool first = plan.previous[static_cast<std::size_t>(rank)] < 0;
+    const bool last = plan.next[static_cast<std::size_t>(rank)] < 0;
     auto& mine = plan.ranks[static_cast<std::size_t>(rank)];
-    if (!first) plan.previous[static_cast<std::size_t>(rank)] = rank - 1;
-    if (!last) plan.next[static_cast<std::size_t>(rank)] = rank + 1;
-    const SampleRange range = samples_of_replica(shape, rank / shape.stages);
-    for (std::int64_t begin = range.first; begin < range.last; begin += shape.turn) {
-      const std::int64_t end = std::min(range.last, begin + shape.turn);
-      for (std::int64_t i = begin; !first && i < end; ++i) mine.push_back({Op::kReceive, i});
-      for (std::int64_t i = begin; i < end; ++i) mine.push_back({Op::kForward, i});
-      for (std::int64_t i = begin; !last && i < end; ++i) mine.push_back({Op::kSend, i});
+    const auto samples = samples_of_replica(shape, rank % shape.replicas);
+    const auto turn = static_cast<std::size_t>(shape.turn);
+    for (std::size_t begin = 0; begin < samples.size(); begin += turn) {
+      const std::size_t end = std::min(samples.size(), begin + turn);
+      for (std::size_t i = begin; !first && i < end; ++i)
+        mine.push_back({Op::kReceive, samples[i]});
+      for (std::size_t i = begin; i < end; ++i) mine.push_back({Op::kForward, samples[i]});
+      for (std::size_t i = begin; !last && i < end; ++i) mine.push_back({Op::kSend, samples[i]});
     }
   }
   return plan;

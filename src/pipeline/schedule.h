@@ -68,9 +68,10 @@ struct LearnShape {
 struct ForwardShape {
   int ranks = 1;
   int stages = 1;
-  int replicas = 1;  ///< chains side by side, each with a contiguous part of the samples
+  int replicas = 1;  ///< R: chains side by side, each with a part of the samples
   std::int64_t samples = 0;
-  std::int64_t turn = 1;  ///< samples that a block does before the next one of its stage begins
+  std::int64_t batch = 1;  ///< B
+  std::int64_t turn = 1;   ///< samples that a block does before the next one of its stage begins
 };
 
 /// True if a report (a cut) follows step `step`.
@@ -80,14 +81,12 @@ struct ForwardShape {
 /// stage (a report, a cut) ends a turn.
 [[nodiscard]] std::int64_t turn_end(const LearnShape& shape, std::int64_t first);
 
-/// Samples of replica `replica`: [first, last).
-struct SampleRange {
-  std::int64_t first = 0;
-  std::int64_t last = 0;
-};
-[[nodiscard]] SampleRange samples_of_replica(const ForwardShape& shape, int replica);
+/// Samples of replica `replica`, in order: those that it learns from where R replicas share a batch
+/// of B, its part of every B samples; else a contiguous part.
+[[nodiscard]] std::vector<std::int64_t> samples_of_replica(const ForwardShape& shape, int replica);
 
-/// Rank r of a forward pass is stage r % stages of replica r / stages; the rest have no part.
+/// Ranks lie as in the learning of a wave: rank r is replica r % R of stage r / R; the rest have no
+/// part.
 [[nodiscard]] Plan plan_forward(const ForwardShape& shape);
 
 }  // namespace lrq::pipeline

@@ -13,15 +13,10 @@ constexpr std::size_t kReadersEach = 2;
 
 }  // namespace
 
-StageSamples::StageSamples(std::vector<Readers> blocks, const Order& order, Keep keep)
-    : order_(order) {
+StageSamples::StageSamples(std::vector<Readers> blocks, const Order& order) : order_(order) {
   for (Readers& readers : blocks) {
     readers_.push_back(std::move(readers.inputs));
     readers_.push_back(std::move(readers.targets));
-  }
-  if (keep == Keep::kYes) {
-    const auto samples = static_cast<std::size_t>(order.micro_batches * order.batch_size);
-    kept_.assign(readers_.size(), std::vector<at::Tensor>(samples));
   }
   restart(order.first_step);
 }
@@ -45,15 +40,9 @@ std::int64_t StageSamples::first_sample(std::int64_t step) const {
   return step % order_.micro_batches * order_.batch_size + order_.offset;
 }
 
-std::int64_t StageSamples::read_until() const {
-  return kept_.empty() ? order_.steps
-                       : std::min(order_.steps, order_.first_step + order_.micro_batches);
-}
-
 io::PlannedRead StageSamples::next_read() {
-  const std::int64_t until = read_until();
-  for (; turn_ < until; turn_ = order_.turn_end(turn_), block_ = 0, step_ = turn_) {
-    const std::int64_t end = std::min(until, order_.turn_end(turn_));
+  for (; turn_ < order_.steps; turn_ = order_.turn_end(turn_), block_ = 0, step_ = turn_) {
+    const std::int64_t end = std::min(order_.steps, order_.turn_end(turn_));
     for (; kReadersEach * block_ < readers_.size(); ++block_, step_ = turn_) {
       for (; step_ < end; ++step_, reader_ = 0) {
         for (; reader_ < kReadersEach; ++reader_, sample_ = 0) {
@@ -79,13 +68,8 @@ std::vector<at::Tensor> StageSamples::take(std::size_t reader, std::int64_t step
   expect(readers_.at(reader) != nullptr, "samples are taken where there are some");
   std::vector<at::Tensor> samples;
   for (std::int64_t i = 0; i < order_.count; ++i) {
-    const std::int64_t sample = first_sample(step) + i;
-    if (step >= read_until()) {
-      samples.push_back(kept_[reader][static_cast<std::size_t>(sample)]);
-      continue;
-    }
-    samples.push_back(ahead_->take({.reader = readers_[reader].get(), .sample = sample}));
-    if (!kept_.empty()) kept_[reader][static_cast<std::size_t>(sample)] = samples.back();
+    samples.push_back(
+        ahead_->take({.reader = readers_[reader].get(), .sample = first_sample(step) + i}));
   }
   return samples;
 }

@@ -29,16 +29,13 @@ class StageSamples {
       return first + 1;
     };
   };
-  /// Each sample is read anew in every epoch, or only once and then kept.
-  enum class Keep { kNo, kYes };
-
   /// What one block reads.
   struct Readers {
     std::unique_ptr<io::BoundaryReader> inputs;   ///< or null
     std::unique_ptr<io::BoundaryReader> targets;  ///< or null
   };
   /// blocks: the readers of each, in their order.
-  StageSamples(std::vector<Readers> blocks, const Order& order, Keep keep);
+  StageSamples(std::vector<Readers> blocks, const Order& order);
 
   /// The samples of a step for one block: `count` tensors [1, T, C].  Turns in order, within a turn
   /// blocks in order, within a block steps, and of a step inputs before targets.
@@ -51,7 +48,6 @@ class StageSamples {
 
  private:
   [[nodiscard]] std::int64_t first_sample(std::int64_t step) const;
-  [[nodiscard]] std::int64_t read_until() const;
   [[nodiscard]] std::size_t window() const;
   io::PlannedRead next_read();
   std::vector<at::Tensor> take(std::size_t reader, std::int64_t step);
@@ -59,7 +55,6 @@ class StageSamples {
   std::vector<std::unique_ptr<io::BoundaryReader>>
       readers_;  // of each block two, which may be null
   Order order_;
-  std::vector<std::vector<at::Tensor>> kept_;  // by reader and sample of the run
   // Of the read that is planned next:
   std::int64_t turn_ = 0;
   std::size_t block_ = 0;

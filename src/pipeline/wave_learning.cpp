@@ -207,8 +207,8 @@ class LearningStage {
   /// Open what the steps read.  The wave's first block begins a recomputed chain of targets.
   void open_samples() {
     std::vector<StageSamples::Readers> readers;
-    const auto open = [&](const io::Boundary& boundary) {
-      return context_.activations.open(boundary, context_.samples);
+    const auto open = [this](const io::Boundary& boundary) {
+      return context_.open(boundary, Keep::kYes);
     };
     for (const LearningBlock& block : blocks_) {
       const bool first = block.index.value == task_.blocks.first;
@@ -220,17 +220,16 @@ class LearningStage {
       if (!recomputes()) of_block.targets = open(behind);
       if (recomputes() && first) of_block.targets = open(before);  // originals make them of these
     }
-    samples_.emplace(
-        std::move(readers),
-        StageSamples::Order{
-            .first_step = task_.first_step,
-            .steps = task_.steps,
-            .micro_batches = context_.micro_batches(),
-            .batch_size = context_.recipe.train.batch_size,
-            .offset = replica_ * samples_per_replica(),
-            .count = samples_per_replica(),
-            .turn_end = [this](std::int64_t first) { return turn_end(shape_, first); }},
-        context_.targets == Targets::kMemory ? StageSamples::Keep::kYes : StageSamples::Keep::kNo);
+    samples_.emplace(std::move(readers),
+                     StageSamples::Order{.first_step = task_.first_step,
+                                         .steps = task_.steps,
+                                         .micro_batches = context_.micro_batches(),
+                                         .batch_size = context_.recipe.train.batch_size,
+                                         .offset = replica_ * samples_per_replica(),
+                                         .count = samples_per_replica(),
+                                         .turn_end = [this](std::int64_t first) {
+                                           return turn_end(shape_, first);
+                                         }});
   }
 
   [[nodiscard]] bool recomputes() const { return context_.targets == Targets::kRecompute; }

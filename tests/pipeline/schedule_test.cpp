@@ -93,14 +93,39 @@ TEST(IndependentScheduleTest, PassesWordBeforeTheWork) {
   EXPECT_DOUBLE_EQ(simulate(plan).seconds, 2.0);
 }
 
-TEST(ForwardPlanTest, ReplicasTakeContiguousParts) {
+TEST(ForwardPlanTest, ReplicasTakeContiguousPartsIfTheyDoNotShareABatch) {
   const Plan plan = plan_forward({.ranks = 5, .stages = 2, .replicas = 2, .samples = 3});
-  EXPECT_EQ(to_text(plan.ranks[0]), "F0 S0");
-  EXPECT_EQ(to_text(plan.ranks[1]), "R0 F0");
-  EXPECT_EQ(to_text(plan.ranks[2]), "F1 S1 F2 S2");
-  EXPECT_EQ(to_text(plan.ranks[3]), "R1 F1 R2 F2");
+  EXPECT_EQ(to_text(plan.ranks[0]), "F0 S0 F1 S1");
+  EXPECT_EQ(to_text(plan.ranks[1]), "F2 S2");
+  EXPECT_EQ(to_text(plan.ranks[2]), "R0 F0 R1 F1");
+  EXPECT_EQ(to_text(plan.ranks[3]), "R2 F2");
   EXPECT_EQ(to_text(plan.ranks[4]), "");
   EXPECT_DOUBLE_EQ(simulate(plan).seconds, 3.0);
+}
+
+TEST(ForwardPlanTest, ReplicasThatShareABatchTakeTheSamplesTheyHaveLearnedFrom) {
+  const ForwardShape shape{
+      .ranks = 2, .stages = 1, .replicas = 2, .samples = 10, .batch = 4};  // two batches and a rest
+  EXPECT_EQ(samples_of_replica(shape, 0), (std::vector<std::int64_t>{0, 1, 4, 5}));
+  EXPECT_EQ(samples_of_replica(shape, 1), (std::vector<std::int64_t>{2, 3, 6, 7, 8, 9}));
+  EXPECT_EQ(to_text(plan_forward(shape).ranks[0]), "F0 F1 F4 F5");
+}
+
+TEST(ForwardPlanTest, ABlockDoesATurnOfSamplesBeforeTheNext) {
+  const Plan plan = plan_forward({.ranks = 2, .stages = 2, .samples = 5, .turn = 2});
+  EXPECT_EQ(to_text(plan.ranks[0]), "F0 F1 S0 S1 F2 F3 S2 S3 F4 S4");
+  EXPECT_EQ(to_text(plan.ranks[1]), "R0 R1 F0 F1 R2 R3 F2 F3 R4 F4");
+  EXPECT_DOUBLE_EQ(simulate(plan).seconds, 5.0 + 2.0);  // the second stage is a turn behind
+}
+
+TEST(WaveScheduleTest, TurnsEndWhereAReportOrACutFollows) {
+  const LearnShape shape{
+      .ranks = 2, .stages = 2, .steps = 8, .report_every = 4, .cut_every = 3, .turn = 3};
+  const Plan plan = plan_waves(shape);
+  EXPECT_EQ(to_text(plan.ranks[0]).substr(0, 46), "T0 T1 T2 S0 S1 S2 C2 T3 S3 T4 T5 S4 S5 C5 T6 T");
+  EXPECT_EQ(to_text(plan.ranks[1]),
+            "R0 R1 R2 T0 T1 T2 C2 P2 R3 T3 P3 R4 R5 T4 T5 C5 P5 R6 R7 T6 T7 P7");
+  EXPECT_NO_THROW((void)simulate(plan));
 }
 
 TEST(ScheduleRegistryTest, EveryEntryPlansWhatCanRun) {

@@ -1,12 +1,14 @@
 #include "src/pipeline/stage_samples.h"
 
 #include <atomic>
-#include <map>
+#include <memory>
+#include <string>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "src/base/error.h"
+#include "src/pipeline/kept_samples.h"
 #include "src/pipeline/resident_blocks.h"
 
 namespace lrq::pipeline {
@@ -29,11 +31,11 @@ class Numbers : public io::BoundaryReader {
 class StageSamplesTest : public testing::Test {
  protected:
   /// Two blocks: the first with inputs (boundary 1) and targets (2), the second with targets (3).
-  StageSamples make(const StageSamples::Order& order, StageSamples::Keep keep) {
+  StageSamples make(const StageSamples::Order& order) {
     std::vector<StageSamples::Readers> readers(2);
     readers[0] = {std::make_unique<Numbers>(1, reads_), std::make_unique<Numbers>(2, reads_)};
     readers[1] = {nullptr, std::make_unique<Numbers>(3, reads_)};
-    return {std::move(readers), order, keep};
+    return {std::move(readers), order};
   }
 
   static std::vector<double> values(const std::vector<at::Tensor>& samples) {
@@ -57,7 +59,7 @@ StageSamples::Order two_epochs() {
 }
 
 TEST_F(StageSamplesTest, AStepTakesItsOwnSamplesOfEachBlock) {
-  StageSamples samples = make(two_epochs(), StageSamples::Keep::kNo);
+  StageSamples samples = make(two_epochs());
   for (std::int64_t step = 0; step < 4; ++step) {
     const double first = step % 2 == 0 ? 2.0 : 6.0;
     EXPECT_EQ(values(samples.inputs(0, step)), (std::vector{100 + first, 101 + first}));
@@ -67,25 +69,11 @@ TEST_F(StageSamplesTest, AStepTakesItsOwnSamplesOfEachBlock) {
   EXPECT_EQ(reads_, 4 * 3 * 2);
 }
 
-TEST_F(StageSamplesTest, WhatIsKeptIsReadOnce) {
-  StageSamples::Order order = two_epochs();
-  order.first_step = 1;  // as after a resume: the first round ends in the middle of an epoch
-  order.steps = 6;
-  StageSamples samples = make(order, StageSamples::Keep::kYes);
-  for (std::int64_t step = 1; step < 6; ++step) {
-    const double first = step % 2 == 0 ? 2.0 : 6.0;
-    EXPECT_EQ(values(samples.inputs(0, step)), (std::vector{100 + first, 101 + first}));
-    EXPECT_EQ(values(samples.targets(0, step)), (std::vector{200 + first, 201 + first}));
-    EXPECT_EQ(values(samples.targets(1, step)), (std::vector{300 + first, 301 + first}));
-  }
-  EXPECT_EQ(reads_, 2 * 3 * 2);
-}
-
 TEST_F(StageSamplesTest, ABlockDoesAWholeTurnBeforeTheNextAndTurnsMayEndSooner) {
   StageSamples::Order order = two_epochs();
   std::int64_t last = 4;
   order.turn_end = [&last](std::int64_t first) { return std::min(last, first + 3); };
-  StageSamples samples = make(order, StageSamples::Keep::kNo);
+  StageSamples samples = make(order);
   for (const std::int64_t step : {0, 1, 2}) {
     EXPECT_EQ(values(samples.inputs(0, step)).front(), step % 2 == 0 ? 102 : 106);
     (void)samples.targets(0, step);
@@ -101,8 +89,28 @@ TEST_F(StageSamplesTest, ABlockDoesAWholeTurnBeforeTheNextAndTurnsMayEndSooner) 
 }
 
 TEST_F(StageSamplesTest, AnotherOrderIsABug) {
-  StageSamples samples = make(two_epochs(), StageSamples::Keep::kNo);
+  StageSamples samples = make(two_epochs());
   EXPECT_THROW((void)samples.targets(0, 0), BugError);
+}
+
+TEST(KeptSamplesTest, WhatIsKeptIsReadOnceAndUntilItIsCleared) {
+  std::atomic<int> reads = 0;
+  KeptSamples kept;
+  const io::Boundary one{io::Chain::kFullPrecision, BoundaryIndex{1}};
+  const io::Boundary two{io::Chain::kQuantized, BoundaryIndex{1}};
+  const auto keeping = kept_reader(kept, one, std::make_unique<Numbers>(1, reads), Keep::kYes);
+  const auto other = kept_reader(kept, two, std::make_unique<Numbers>(2, reads), Keep::kYes);
+  const auto looking = kept_reader(kept, one, std::make_unique<Numbers>(1, reads), Keep::kNo);
+  EXPECT_EQ(looking->read(5).item<double>(), 105);
+  for (int time = 0; time < 3; ++time) {
+    EXPECT_EQ(keeping->read(5).item<double>(), 105);
+    EXPECT_EQ(other->read(5).item<double>(), 205);
+    EXPECT_EQ(looking->read(5).item<double>(), 105);
+  }
+  EXPECT_EQ(reads, 3);
+  kept.clear();
+  EXPECT_EQ(keeping->read(5).item<double>(), 105);
+  EXPECT_EQ(reads, 4);
 }
 
 TEST(ResidentBlocksTest, AllBlocksButTheOneInTurnStay) {
