@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -24,6 +23,7 @@
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/schedules/schedules.h"
 #include "src/pipeline/site_map_pass.h"
+#include "src/pipeline/stage_clock.h"
 #include "src/pipeline/stop_word.h"
 #include "src/pipeline/wave_layout.h"
 
@@ -82,6 +82,7 @@ class LearningStage {
       return shape_.steps;
     }
     IdleRanks idle(context_.transport, shape_.stages * shape_.replicas);
+    clock_.emplace(context_.transport);
     std::size_t next = 0;
     while (next < actions_.size()) {  // stop_after() changes the rest
       const Action action = actions_[next++];
@@ -99,7 +100,7 @@ class LearningStage {
           outbound_->give(passing_, shape_.steps - task_.first_step);
           break;
         case Op::kCut:
-          cut(action.index);
+          clock_->cut([&] { cut(action.index); });
           break;
         case Op::kReport:
           report(action.index);
@@ -227,17 +228,19 @@ class LearningStage {
     return samples;
   }
 
+  void train(LearningBlock& block, std::int64_t step) {
+    const std::vector<at::Tensor> inputs =
+        block.inputs ? read(*block.inputs, step) : std::move(passing_);
+    const std::vector<at::Tensor> targets = read(*block.targets, step);
+    const bool feeds_another = context_.recipe.train.schedule == recipe::Schedule::kWaves &&
+                               block.index.value + 1 < task_.blocks.last;
+    passing_ = block.trainer->step(
+        inputs, targets, feeds_another ? BlockTrainer::Emit::kYes : BlockTrainer::Emit::kNo);
+  }
+
   void train(std::int64_t step) {
     for (LearningBlock& block : blocks_) {
-      const Stopwatch watch;
-      const std::vector<at::Tensor> inputs =
-          block.inputs ? read(*block.inputs, step) : std::move(passing_);
-      const std::vector<at::Tensor> targets = read(*block.targets, step);
-      const bool feeds_another = context_.recipe.train.schedule == recipe::Schedule::kWaves &&
-                                 block.index.value + 1 < task_.blocks.last;
-      passing_ = block.trainer->step(
-          inputs, targets, feeds_another ? BlockTrainer::Emit::kYes : BlockTrainer::Emit::kNo);
-      block.seconds += watch.seconds();
+      block.seconds += clock_->step([&] { train(block, step); });
     }
     // Before a cut: what end_epoch() changes belongs to the state after this step.
     if (!reports_after(shape_, step)) return;
@@ -257,7 +260,7 @@ class LearningStage {
     return (step + 1) % context_.micro_batches() == 0;
   }
 
-  /// [blocks + 1, kReportFields]: a row a block, and a last one with the seconds waited so far.
+  /// [blocks + 1, kReportFields]: a row a block, and a last one with the times of the stage.
   [[nodiscard]] at::Tensor make_report(std::int64_t step) {
     at::Tensor report = empty_report(blocks_.size());
     double* row = report.data_ptr<double>();
@@ -276,7 +279,10 @@ class LearningStage {
       }
       row += kReportFields;
     }
-    row[0] = std::chrono::duration<double>(context_.transport.waited()).count();
+    const StageTimes times = clock_->times();
+    row[0] = times.seconds;
+    row[1] = times.waited;
+    row[2] = times.cuts;
     return report;
   }
 
@@ -292,7 +298,7 @@ class LearningStage {
 
   void collect(std::int64_t step) {
     std::vector<BlockEpoch> epochs;
-    std::vector<double> waited;
+    std::vector<StageTimes> times;
     for (std::size_t stage = 0; stage < ranges_.size(); ++stage) {
       at::Tensor report;
       if (stage == 0) {
@@ -314,16 +320,19 @@ class LearningStage {
         epochs.push_back({.block = BlockIndex{block}, .losses = losses, .seconds = row[6]});
         row += kReportFields;
       }
-      waited.push_back(row[0]);
+      times.push_back({.seconds = row[0], .waited = row[1], .cuts = row[2]});
     }
     const std::int64_t steps = context_.micro_batches();
     if (ends_epoch(step)) {
-      const std::int64_t done = std::min(steps, step + 1 - task_.first_step);
       context_.log.epoch(task_.wave, (step + 1) / steps, task_.steps / steps, epochs,
-                         done * static_cast<std::int64_t>(epochs.size()));
+                         std::min(steps, step + 1 - task_.first_step));
     }
-    if (cuts_after(shape_, step)) task_.name_cut({task_.wave, step + 1});
-    if (step + 1 == task_.steps) context_.log.waited(task_.wave, waited, watch_.seconds());
+    if (cuts_after(shape_, step)) {
+      clock_->cut([&] { task_.name_cut({task_.wave, step + 1}); });
+    }
+    if (step + 1 < shape_.steps) return;
+    times.front() = clock_->times();  // rank 0 has waited for the others' last reports since
+    context_.log.waited(task_.wave, shape_, times);
   }
 
   const RunContext& context_;
@@ -333,8 +342,8 @@ class LearningStage {
   const std::vector<BlockRange>& ranges_;
   int rank_;
   int replica_;
-  std::vector<Rank> group_;  // the replicas of this rank's stage; empty without a stage
-  Stopwatch watch_;
+  std::vector<Rank> group_;          // the replicas of this rank's stage; empty without a stage
+  std::optional<StageClock> clock_;  // from the first action
   std::vector<LearningBlock> blocks_;
   std::optional<InboundLink> inbound_;
   std::optional<OutboundLink> outbound_;
