@@ -116,8 +116,8 @@ class Reader {
   void call(const json& line) {
     found_.calls.push_back({.ranks = static_cast<int>(whole(line, "ranks", 1, kMostRanks)),
                             .stopped = line.at("stopped").get<bool>(),
-                            .seconds = number(line, "seconds"),
-                            .learning_seconds = number(line, "learning_seconds"),
+                            .seconds = line.at("seconds").get<double>(),
+                            .learning_seconds = line.at("learning_seconds").get<double>(),
                             .peak_memory_bytes = amounts(line, "peak_memory_bytes"),
                             .waited_seconds = amounts(line, "waited_seconds")});
   }

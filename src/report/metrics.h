@@ -48,8 +48,8 @@ struct WaveRecord {
 struct CallRecord {
   int ranks = 1;
   bool stopped = false;
-  double seconds = kUnknown;
-  double learning_seconds = kUnknown;
+  double seconds = 0.0;
+  double learning_seconds = 0.0;  ///< in waves: learning and freezing
   std::vector<double> peak_memory_bytes;  ///< by rank
   std::vector<double> waited_seconds;     ///< by rank
 };

@@ -142,7 +142,7 @@ std::vector<double> log_ticks(double low, double high) {
 }
 
 std::vector<double> linear_ticks(double low, double high, int wanted) {
-  if (!(high > low)) return {low};
+  if (!(high - low > kRounding * std::abs(high))) return {low};
   const double rough = (high - low) / wanted;
   const double ten = std::pow(10.0, std::floor(std::log10(rough)));
   double step = 10.0 * ten;
