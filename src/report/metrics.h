@@ -49,7 +49,7 @@ struct CallRecord {
   int ranks = 1;
   bool stopped = false;
   double seconds = 0.0;
-  double learning_seconds = 0.0;  ///< in waves: learning and freezing
+  double learning_seconds = 0.0;          ///< in waves: learning and freezing
   std::vector<double> peak_memory_bytes;  ///< by rank
   std::vector<double> waited_seconds;     ///< by rank
 };

@@ -160,8 +160,8 @@ std::string waiting(const RunReport& report) {
   std::string rows;
   for (const WaveReplay& wave : report.replays) rows += waiting_rows(wave);
   return out + table("waiting",
-                     {"wave", "steps", "rank", "blocks", "seconds measured [s]",
-                      "seconds simulated [s]", "waiting measured", "waiting simulated"},
+                     {"wave", "steps", "rank", "blocks", "measured [s]", "simulated [s]",
+                      "waiting measured", "waiting simulated"},
                      rows);
 }
 

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <map>
+#include <string_view>
 #include <tuple>
 
 #include "io/run_manifest.h"
@@ -39,9 +40,15 @@ std::int64_t count_of(const Texts& texts, const char* key, const std::filesystem
 }
 
 recipe::Recipe recipe_of(const std::string& toml, const std::filesystem::path& run) {
+  constexpr std::string_view kName = "# recipe ";  // as to_toml begins
   try {
-    return recipe::parse_recipe(toml, (run / "run.json").string(),
-                                [](const std::string&) { return std::nullopt; });
+    recipe::Recipe recipe = recipe::parse_recipe(toml, (run / "run.json").string(),
+                                                 [](const std::string&) { return std::nullopt; });
+    recipe.name.clear();  // that of the file
+    if (toml.starts_with(kName)) {
+      recipe.name = toml.substr(kName.size(), toml.find('\n') - kName.size());
+    }
+    return recipe;
   } catch (const UsageError& error) {  // of another version
     refuse(run, concat("the recipe in run.json is not one of this version: ", error.text().what));
   }

@@ -91,6 +91,7 @@ class ReportTest(program.ProgramTest):
         self.assertEqual(sorted(page.block_rows), list(range(BLOCKS)))
         self.assertEqual(page.tags["script"] + page.tags["link"] + page.tags["img"], 0)
         self.assertEqual((figures["state"], figures["finished"]), ("finished", True))
+        self.assertEqual(figures["recipe"], "lrquant")
         for entry in figures["blocks"]:
             self.assertEqual([e["epoch"] for e in entry["epochs"]], list(range(1, epochs + 1)))
             cells = page.block_rows[entry["block"]]
