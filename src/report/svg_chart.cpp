@@ -51,8 +51,9 @@ std::optional<Frame> frame_of(const Chart& chart) {
   for (const Series& series : chart.series) {
     for (const Series::Point& point : series.points) {
       if (!drawn(point)) continue;
-      if (!frame)
+      if (!frame) {
         frame = {.x_low = point.x, .x_high = point.x, .y_low = point.y, .y_high = point.y};
+      }
       frame->x_low = std::min(frame->x_low, point.x);
       frame->x_high = std::max(frame->x_high, point.x);
       frame->y_low = std::min(frame->y_low, point.y);
