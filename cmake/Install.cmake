@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/lrq-dist")
-set(libraries options base quant transform models recipe dist io pipeline eval export)
+set(libraries options base quant transform models recipe dist io pipeline eval export report)
 foreach(name IN LISTS libraries)
   set_target_properties(lrq_${name} PROPERTIES EXPORT_NAME ${name})
   install(TARGETS lrq_${name} EXPORT lrq-dist-targets ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")

@@ -62,7 +62,7 @@ int run_program(int argc, const char* const* argv) {
   app.require_subcommand(1);
   app.fallthrough();
   GlobalOptions options;
-  Chosen chosen;
+  Chosen chosen{.global = options};
   add_global_options(app, options);
   add_commands(app, chosen);
   try {

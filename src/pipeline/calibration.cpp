@@ -89,6 +89,13 @@ class Calibration {
     if (!result.stopped) log_.finish();
     result.seconds = watch.seconds();
     gather_usage(result);
+    if (!point.nothing_left) {
+      log_.ended({.stopped = result.stopped,
+                  .seconds = result.seconds,
+                  .learning_seconds = result.learning_seconds,
+                  .peak_memory_bytes = result.peak_memory_bytes,
+                  .waited_seconds = result.waited_seconds});
+    }
     return result;
   }
 

@@ -34,7 +34,8 @@ struct Channel {
 
 class Player {
  public:
-  Player(const Plan& plan, const Costs& costs) : plan_(plan), costs_(costs) {
+  Player(const Plan& plan, const Costs& costs, Bars bars)
+      : plan_(plan), costs_(costs), bars_(bars) {
     const std::size_t ranks = plan.ranks.size();
     clock_.assign(ranks, 0.0);
     next_action_.assign(ranks, 0);
@@ -81,7 +82,8 @@ class Player {
       case Op::kCollect:
         return collect(rank, action);
       case Op::kTrain:
-        work(rank, action, cost_of(costs_.train, rank));
+        work(rank, action,
+             costs_.step ? costs_.step(rank, action.index) : cost_of(costs_.train, rank));
         return true;
       case Op::kForward:
         work(rank, action, cost_of(costs_.forward, rank));
@@ -90,8 +92,7 @@ class Player {
         if (last_work_[rank] != action.index) {
           fault(concat("rank ", rank, " cuts after ", action.index, " and is not there"));
         }
-        clock_[rank] += costs_.cut;
-        result_.busy[rank] += costs_.cut;
+        spend(rank, action, costs_.cuts.empty() ? costs_.cut : cost_of(costs_.cuts, rank));
         return true;
     }
     fault("an unknown action");
@@ -113,8 +114,15 @@ class Player {
       fault(concat("rank ", rank, " does ", to_text({action}), " without its input"));
     }
     last_work_[rank] = action.index;
+    spend(rank, action, seconds);
+  }
+
+  void spend(std::size_t rank, const Action& action, double seconds) {
+    const double begin = clock_[rank];
     clock_[rank] += seconds;
     result_.busy[rank] += seconds;
+    if (bars_ == Bars::kNo) return;
+    result_.bars.push_back({static_cast<int>(rank), action, begin, clock_[rank]});
   }
 
   bool send(Channel& channel, std::size_t rank, const Action& action) {
@@ -180,6 +188,7 @@ class Player {
 
   const Plan& plan_;
   const Costs& costs_;
+  Bars bars_;
   std::vector<double> clock_;
   std::vector<std::size_t> next_action_;
   std::vector<std::int64_t> last_work_;
@@ -203,6 +212,8 @@ double Simulation::utilisation() const {
   return active == 0 || seconds <= 0.0 ? 0.0 : sum / (seconds * active);
 }
 
-Simulation simulate(const Plan& plan, const Costs& costs) { return Player(plan, costs).play(); }
+Simulation simulate(const Plan& plan, const Costs& costs, Bars bars) {
+  return Player(plan, costs, bars).play();
+}
 
 }  // namespace lrq::pipeline

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,12 +19,26 @@ struct Costs {
   double transfer = 0.0;               ///< from a send to the moment its message can be taken
   std::vector<double> transfers = {};  ///< likewise, per sending rank; empty: `transfer` for all
   double cut = 0.0;
+  std::vector<double> cuts = {};  ///< likewise, per rank; empty: `cut` for all
+  /// Of kTrain, where steps differ: instead of `train`.
+  std::function<double(std::size_t rank, std::int64_t step)> step = {};
 };
+
+/// Work of one rank in a simulation: kTrain, kForward, kCut.
+struct Bar {
+  int rank = 0;
+  Action action;
+  double begin = 0.0;
+  double end = 0.0;
+  friend bool operator==(const Bar&, const Bar&) = default;
+};
+enum class Bars { kNo, kYes };
 
 struct Simulation {
   double seconds = 0.0;                ///< until the last rank is done
   std::vector<double> busy;            ///< per rank: time in kTrain, kForward, kCut
   std::vector<std::int64_t> messages;  ///< per rank: receives
+  std::vector<Bar> bars;               ///< with Bars::kYes; of each rank in the order of time
   /// Mean over the ranks that have any action of busy / seconds.
   [[nodiscard]] double utilisation() const;
 };
@@ -33,6 +48,6 @@ struct Simulation {
 /// does without its input, an output sent before it is made, a cut of a step that is not done, a
 /// report nobody collects, or ranks that wait for each other (each with its next action). Then play
 /// it with the costs and say how long it takes.
-Simulation simulate(const Plan& plan, const Costs& costs = {});
+Simulation simulate(const Plan& plan, const Costs& costs = {}, Bars bars = Bars::kNo);
 
 }  // namespace lrq::pipeline

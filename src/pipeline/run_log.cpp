@@ -54,7 +54,7 @@ void RunLog::phase(const std::string& name, const std::string& detail) {
 void RunLog::epoch(int wave, std::int64_t epoch, std::int64_t epochs,
                    const std::vector<BlockEpoch>& blocks, std::int64_t steps_done) {
   if (!speaks_) return;
-  done_steps_ += steps_done;
+  done_steps_ += steps_done * static_cast<std::int64_t>(blocks.size());
   const double elapsed = std::max(since_start_.seconds(), 1e-3);
   const double rate = static_cast<double>(done_steps_) / elapsed;
   const double left = static_cast<double>(total_steps_ - done_steps_) / rate;
@@ -73,6 +73,7 @@ void RunLog::epoch(int wave, std::int64_t epoch, std::int64_t epochs,
         {"masked", loss.masked},
         {"stopped", loss.stopped},
         {"seconds", entry.seconds},
+        {"steps", steps_done},
         {"tokens_per_second",
          tokens}}.dump());
     const std::string fields =
@@ -134,10 +135,39 @@ void RunLog::frozen(int wave, const std::vector<PropagatedLoss>& blocks,
   }
 }
 
-void RunLog::waited(int wave, const std::vector<double>& seconds_waited, double seconds) {
+void RunLog::waited(int wave, const LearnShape& shape, const std::vector<StageTimes>& stages) {
   if (!speaks_) return;
+  const double seconds = stages.front().seconds;
+  std::vector<double> waited;
+  std::vector<double> cuts;
+  for (const StageTimes& stage : stages) {
+    // A stage that was done earlier, or began later, has waited for the others as well.
+    waited.push_back(std::max(0.0, seconds - (stage.seconds - stage.waited)));
+    cuts.push_back(stage.cuts);
+  }
   write_line(ordered_json{
-      {"event", "waited"}, {"wave", wave}, {"seconds", seconds}, {"waited_seconds", seconds_waited}}
+      {"event", "waited"},
+      {"wave", wave},
+      {"ranks", shape.ranks},
+      {"replicas", shape.replicas},
+      {"first_step", shape.first_step},
+      {"steps", shape.steps},
+      {"cut_every", shape.cut_every},
+      {"seconds", seconds},
+      {"waited_seconds", waited},
+      {"cut_seconds",
+       cuts}}.dump());
+}
+
+void RunLog::ended(const CallSummary& call) {
+  if (!speaks_) return;
+  write_line(ordered_json{{"event", "call"},
+                          {"ranks", call.waited_seconds.size()},
+                          {"stopped", call.stopped},
+                          {"seconds", call.seconds},
+                          {"learning_seconds", call.learning_seconds},
+                          {"peak_memory_bytes", call.peak_memory_bytes},
+                          {"waited_seconds", call.waited_seconds}}
                  .dump());
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -24,6 +23,7 @@
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/schedules/schedules.h"
 #include "src/pipeline/site_map_pass.h"
+#include "src/pipeline/stage_clock.h"
 #include "src/pipeline/stage_samples.h"
 #include "src/pipeline/stop_word.h"
 #include "src/pipeline/wave_layout.h"
@@ -97,6 +97,7 @@ class LearningStage {
       return shape_.steps;
     }
     IdleRanks idle(context_.transport, shape_.stages * shape_.replicas);
+    clock_.emplace(context_.transport);
     std::size_t next = 0;
     while (next < actions_.size()) {  // stop_after() changes the rest
       const Action action = actions_[next++];
@@ -114,7 +115,7 @@ class LearningStage {
           send();
           break;
         case Op::kCut:
-          cut(action.index);
+          clock_->cut([&] { cut(action.index); });
           break;
         case Op::kReport:
           report(action.index);
@@ -285,9 +286,10 @@ class LearningStage {
     if (!inbound_) passing_.emplace_back();
     if (step + 1 < turn_end(shape_, turn_begin_)) return;
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      enter(static_cast<int>(i));
+      blocks_[i].seconds += clock_->step([&] { enter(static_cast<int>(i)); });
       for (std::int64_t done = turn_begin_; done <= step; ++done) {
-        train(i, done, passing_[static_cast<std::size_t>(done - turn_begin_)]);
+        Passing& passing = passing_[static_cast<std::size_t>(done - turn_begin_)];
+        blocks_[i].seconds += clock_->step([&] { train(i, done, passing); });
         if (rank_ == 0) idle.beat();
       }
     }
@@ -314,7 +316,6 @@ class LearningStage {
   /// One step of one block; passing: behind the block before, then behind this one.
   void train(std::size_t i, std::int64_t step, Passing& passing) {
     LearningBlock& block = blocks_[i];
-    const Stopwatch watch;
     const bool first = block.index.value == task_.blocks.first;
     const std::vector<at::Tensor> inputs =
         first || independent() ? samples_->inputs(i, step) : std::move(passing.outputs);
@@ -329,7 +330,6 @@ class LearningStage {
     passing.outputs =
         block.trainer->step(inputs, passing.targets,
                             feeds_another ? BlockTrainer::Emit::kYes : BlockTrainer::Emit::kNo);
-    block.seconds += watch.seconds();
   }
 
   void finish_step(std::int64_t step) {
@@ -351,7 +351,7 @@ class LearningStage {
     return (step + 1) % context_.micro_batches() == 0;
   }
 
-  /// [blocks + 1, kReportFields]: a row a block, and a last one with the seconds waited so far.
+  /// [blocks + 1, kReportFields]: a row a block, and a last one with the times of the stage.
   [[nodiscard]] at::Tensor make_report(std::int64_t step) {
     at::Tensor report = empty_report(blocks_.size());
     double* row = report.data_ptr<double>();
@@ -370,7 +370,10 @@ class LearningStage {
       }
       row += kReportFields;
     }
-    row[0] = std::chrono::duration<double>(context_.transport.waited()).count();
+    const StageTimes times = clock_->times();
+    row[0] = times.seconds;
+    row[1] = times.waited;
+    row[2] = times.cuts;
     return report;
   }
 
@@ -386,7 +389,7 @@ class LearningStage {
 
   void collect(std::int64_t step) {
     std::vector<BlockEpoch> epochs;
-    std::vector<double> waited;
+    std::vector<StageTimes> times;
     for (std::size_t stage = 0; stage < ranges_.size(); ++stage) {
       at::Tensor report;
       if (stage == 0) {
@@ -408,16 +411,19 @@ class LearningStage {
         epochs.push_back({.block = BlockIndex{block}, .losses = losses, .seconds = row[6]});
         row += kReportFields;
       }
-      waited.push_back(row[0]);
+      times.push_back({.seconds = row[0], .waited = row[1], .cuts = row[2]});
     }
     const std::int64_t steps = context_.micro_batches();
     if (ends_epoch(step)) {
-      const std::int64_t done = std::min(steps, step + 1 - task_.first_step);
       context_.log.epoch(task_.wave, (step + 1) / steps, task_.steps / steps, epochs,
-                         done * static_cast<std::int64_t>(epochs.size()));
+                         std::min(steps, step + 1 - task_.first_step));
     }
-    if (cuts_after(shape_, step)) task_.name_cut({task_.wave, step + 1});
-    if (step + 1 == task_.steps) context_.log.waited(task_.wave, waited, watch_.seconds());
+    if (cuts_after(shape_, step)) {
+      clock_->cut([&] { task_.name_cut({task_.wave, step + 1}); });
+    }
+    if (step + 1 < shape_.steps) return;
+    times.front() = clock_->times();  // rank 0 has waited for the others' last reports since
+    context_.log.waited(task_.wave, shape_, times);
   }
 
   const RunContext& context_;
@@ -427,8 +433,8 @@ class LearningStage {
   const std::vector<BlockRange>& ranges_;
   int rank_;
   int replica_;
-  std::vector<Rank> group_;  // the replicas of this rank's stage; empty without a stage
-  Stopwatch watch_;
+  std::vector<Rank> group_;          // the replicas of this rank's stage; empty without a stage
+  std::optional<StageClock> clock_;  // from the first action
   std::vector<LearningBlock> blocks_;
   std::optional<InboundLink> inbound_;
   std::optional<OutboundLink> outbound_;

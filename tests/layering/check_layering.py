@@ -29,7 +29,8 @@ ALLOWED = {
     "src/pipeline": PIPELINE,
     "src/eval": USERS_OF_PIPELINE,
     "src/export": USERS_OF_PIPELINE,
-    "launch": USERS_OF_PIPELINE | {"src/eval", "src/export"},
+    "src/report": USERS_OF_PIPELINE,
+    "launch": USERS_OF_PIPELINE | {"src/eval", "src/export", "src/report"},
 }
 SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
 SOURCES_ONLY = re.compile(r"^(hdf5|H5\w*|mpi|nccl|cuda\w*)\.h$|^nccl_net\.h$")

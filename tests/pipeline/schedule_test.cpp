@@ -171,6 +171,32 @@ TEST(PlanCheckTest, NamesWhoWaitsForWhom) {
   }
 }
 
+TEST(SimulationTest, KeepsTheWorkOfEveryRankInTheOrderOfTime) {
+  // Rank 1 takes 3 s a step and waits 2 s for its first input; a cut takes 0.5 s on rank 0, 1 s
+  // on 1.
+  const Plan plan = two_ranks("T0 S0 C0 T1 S1", "R0 T0 C0 R1 T1");
+  const Costs costs{.train = {2.0, 3.0}, .cuts = {0.5, 1.0}};
+  const Simulation played = simulate(plan, costs, Bars::kYes);
+  std::vector<std::vector<Bar>> bars(2);
+  for (const Bar& bar : played.bars) bars[static_cast<std::size_t>(bar.rank)].push_back(bar);
+  EXPECT_EQ(bars[0], (std::vector<Bar>{{0, {Op::kTrain, 0}, 0.0, 2.0},
+                                       {0, {Op::kCut, 0}, 2.0, 2.5},
+                                       {0, {Op::kTrain, 1}, 2.5, 4.5}}));
+  EXPECT_EQ(bars[1], (std::vector<Bar>{{1, {Op::kTrain, 0}, 2.0, 5.0},
+                                       {1, {Op::kCut, 0}, 5.0, 6.0},
+                                       {1, {Op::kTrain, 1}, 6.0, 9.0}}));
+  EXPECT_EQ(played.busy, (std::vector<double>{4.5, 7.0}));
+  EXPECT_TRUE(simulate(plan, costs).bars.empty());
+}
+
+TEST(SimulationTest, StepsMayDifferByRankAndStep) {
+  const Costs costs{.step = [](std::size_t rank, std::int64_t step) {
+    return rank == 1 ? 1.0 : 1.0 + 2.0 * double(step);
+  }};
+  // Rank 0: 0-1, 1-4; rank 1: 1-2, then 4-5.
+  EXPECT_DOUBLE_EQ(simulate(two_ranks("T0 S0 T1 S1", "R0 T0 R1 T1"), costs).seconds, 5.0);
+}
+
 TEST(PartitionTest, BalancesEqualBlocks) {
   using Ranges = std::vector<BlockRange>;
   EXPECT_EQ(partition({1, 1, 1, 1}, 2), (Ranges{{0, 2}, {2, 4}}));
