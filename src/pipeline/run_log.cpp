@@ -153,6 +153,7 @@ void RunLog::waited(int wave, const LearnShape& shape, const std::vector<StageTi
       {"first_step", shape.first_step},
       {"steps", shape.steps},
       {"cut_every", shape.cut_every},
+      {"turn", shape.turn},
       {"seconds", seconds},
       {"waited_seconds", waited},
       {"cut_seconds",

@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "src/pipeline/resident_blocks.h"
+
 namespace lrq::report {
 namespace {
 
@@ -101,6 +103,7 @@ class Reader {
         .first_step = whole(line, "first_step", 0, steps - 1),
         .steps = steps,
         .cut_every = whole(line, "cut_every", 0, std::numeric_limits<std::int64_t>::max()),
+        .turn = whole(line, "turn", 1, pipeline::kTurnOfResidentBlock),
         .seconds = line.at("seconds").get<double>(),
         .waited = amounts(line, "waited_seconds"),
         .cuts = amounts(line, "cut_seconds")};

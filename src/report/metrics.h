@@ -39,6 +39,7 @@ struct WaveRecord {
   std::int64_t first_step = 0;
   std::int64_t steps = 0;  ///< done: first_step .. steps-1
   std::int64_t cut_every = 0;
+  std::int64_t turn = 1;
   double seconds = 0.0;        ///< until rank 0 has all reports
   std::vector<double> waited;  ///< seconds without work, by stage
   std::vector<double> cuts;    ///< seconds of making cuts durable, by stage

@@ -68,7 +68,8 @@ LearnShape shape_of(const WaveSetting& setting, const WaveRecord* record) {
             .steps = record->steps,
             .report_every = setting.micro_batches,
             .cut_every = record->cut_every,
-            .cut_at_end = record->steps < all_steps};
+            .cut_at_end = record->steps < all_steps,
+            .turn = record->turn};
   }
   const auto layout =
       pipeline::wave_layout(setting.recipe, setting.ranks, setting.blocks.size(), 0);

@@ -25,10 +25,11 @@ TEST(RunLogTest, AStageWaitsAllTheTimeOfTheWaveInWhichItDoesNotWork) {
   log.waited(2, shape,
              {{.seconds = 10.0, .waited = 1.0, .cuts = 0.5},
               {.seconds = 8.0, .waited = 2.0, .cuts = 0.25}});
-  EXPECT_EQ(files->read(scratch.path() / "metrics.jsonl"),
-            R"({"event":"waited","wave":2,"ranks":5,"replicas":2,"first_step":3,"steps":9,)"
-            R"("cut_every":4,"seconds":10.0,"waited_seconds":[1.0,4.0],"cut_seconds":[0.5,0.25]})"
-            "\n");
+  EXPECT_EQ(
+      files->read(scratch.path() / "metrics.jsonl"),
+      R"({"event":"waited","wave":2,"ranks":5,"replicas":2,"first_step":3,"steps":9,)"
+      R"("cut_every":4,"turn":1,"seconds":10.0,"waited_seconds":[1.0,4.0],"cut_seconds":[0.5,0.25]})"
+      "\n");
 }
 
 /// A transport that has waited as long as the test says.

@@ -16,6 +16,7 @@ std::string epoch_line(int block, int epoch, const std::string& loss) {
 
 constexpr const char* kWaited =
     R"({"event":"waited","wave":1,"ranks":3,"replicas":1,"first_step":2,"steps":8,"cut_every":4,)"
+    R"("turn":1,)"
     R"("seconds":2.5,"waited_seconds":[0.5,0.25],"cut_seconds":[0,0]})"
     "\n";
 
