@@ -13,6 +13,7 @@
 #include "src/base/text.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/forward_pass.h"
+#include "src/pipeline/host_memory.h"
 #include "src/pipeline/keep_best.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -24,15 +25,15 @@ namespace {
 
 /// [blocks of the wave, N, 2] float64 on every rank: MSE and NLC of each sample behind each block;
 /// NaN where another rank has measured.
-at::Tensor unmeasured(const RunContext& context, BlockRange blocks) {
+at::Tensor unmeasured(const RunContext& context, BlockRange blocks, at::Device device) {
   return at::full({blocks.size(), context.samples, 2}, std::numeric_limits<double>::quiet_NaN(),
-                  at::TensorOptions().dtype(at::kDouble).device(at::kCPU));
+                  at::TensorOptions().dtype(at::kDouble).device(device));
 }
 
 /// Means and medians over the samples, from what each rank has measured.
 std::vector<PropagatedLoss> summarised(const RunContext& context, BlockRange blocks,
                                        const std::vector<at::Tensor>& from_ranks) {
-  at::Tensor all = unmeasured(context, blocks);
+  at::Tensor all = unmeasured(context, blocks, at::kCPU);
   for (const at::Tensor& losses : from_ranks) {
     all =
         at::where(all.isnan(), losses, all);  // a measured NaN stays one: every rank has NaN there
@@ -60,14 +61,12 @@ class FreezingStage {
         wave_(wave),
         mine_(mine),
         stage_(context.model, mine, &context.recipe, learnables_of, context.compute, context.store),
-        losses_(unmeasured(context, wave)) {
+        losses_(unmeasured(context, wave, context.device())) {
     for (int block = mine.first; block < mine.last; ++block) {
-      targets_.push_back(context.activations.open(
-          {io::Chain::kFullPrecision, BoundaryIndex{block + 1}}, context.samples));
+      targets_.emplace_back(context,
+                            io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{block + 1}});
     }
-    if (mine.first == wave.first) {
-      inputs_ = context.activations.open(wave_input(wave.first), context.samples);
-    }
+    if (mine.first == wave.first) inputs_.emplace(context, wave_input(wave.first));
   }
 
   void store_outputs(const io::Boundary& boundary, std::int64_t samples) {
@@ -79,17 +78,18 @@ class FreezingStage {
   [[nodiscard]] at::Tensor forward(at::Tensor x, std::int64_t sample) {
     for (int i = 0; i < stage_.size(); ++i) {
       x = stage_.forward(i, x);
-      const at::Tensor target = targets_[static_cast<std::size_t>(i)]->read(sample);
+      const at::Tensor target = targets_[static_cast<std::size_t>(i)].read(sample);
       measure(losses_[mine_.first - wave_.first + i][sample], x, target);
     }
-    if (shard_) shard_->write(sample, x.cpu());
+    if (shard_) write_sample(*shard_, sample, x);
     return x;
   }
 
   void seal() {
     if (shard_) shard_->seal();
   }
-  [[nodiscard]] const at::Tensor& losses() const { return losses_; }
+  /// In host memory, as ranks exchange them.
+  [[nodiscard]] at::Tensor losses() const { return losses_.to(at::kCPU); }
 
  private:
   void measure(const at::Tensor& losses, const at::Tensor& output, const at::Tensor& target) const {
@@ -101,9 +101,9 @@ class FreezingStage {
   BlockRange wave_;
   BlockRange mine_;
   FrozenStage stage_;
-  at::Tensor losses_;
-  std::vector<std::unique_ptr<io::BoundaryReader>> targets_;
-  std::unique_ptr<io::BoundaryReader> inputs_;
+  at::Tensor losses_;  // on the device: one copy to the host for all samples
+  std::vector<SampleReader> targets_;
+  std::optional<SampleReader> inputs_;
   std::unique_ptr<io::ShardWriter> shard_;
 };
 
@@ -127,7 +127,7 @@ std::vector<PropagatedLoss> propagate_wave(const RunContext& context, BlockRange
     dist::barrier(context.transport, "old shards removed");
   }
 
-  at::Tensor losses = unmeasured(context, blocks);
+  at::Tensor losses = unmeasured(context, blocks, at::kCPU);
   const auto rank = static_cast<std::size_t>(context.rank());
   std::optional<FreezingStage> stage;
   if (!plan.ranks[rank].empty()) {
@@ -141,7 +141,10 @@ std::vector<PropagatedLoss> propagate_wave(const RunContext& context, BlockRange
     }
   }
   run_forward(context.transport, plan,
-              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
+              {.tokens = context.tokens,
+               .hidden = context.hidden(),
+               .dtype = context.store,
+               .device = context.device()},
               {.source = [&](std::int64_t sample) { return stage->source(sample); },
                .blocks = [&](const at::Tensor& x,
                              std::int64_t sample) { return stage->forward(x, sample); }});

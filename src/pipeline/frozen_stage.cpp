@@ -19,9 +19,12 @@ LearnablesOf start_learnables(const models::Family& family, const io::BlockState
                               const recipe::Recipe& recipe) {
   return [&family, &states, method = block_method(recipe)](BlockIndex block,
                                                            const models::NamedTensors& weights) {
-    models::NamedTensors start =
-        models::initial_learnables(family, weights, states.load_statistics(block).tensors, method);
-    if (!method.map.none()) start.merge(states.load_maps(block).tensors);
+    const at::Device device = weights.begin()->second.device();
+    models::NamedTensors start = models::initial_learnables(
+        family, weights, models::on_device(states.load_statistics(block).tensors, device), method);
+    if (!method.map.none()) {
+      start.merge(models::on_device(states.load_maps(block).tensors, device));
+    }
     return start;
   };
 }
@@ -40,7 +43,8 @@ FrozenStage::FrozenStage(const ModelSource& model, BlockRange range, const recip
       continue;
     }
     const models::BlockMethod method = block_method(*recipe);
-    models::NamedTensors learnables = learnables_of(block, weights);
+    models::NamedTensors learnables =
+        models::on_device(learnables_of(block, weights), model.device());
     models::truncate_scales(learnables, method);
     models::EffectiveBlock folded = models::fold(family_, weights, learnables, method, compute);
     models::SiteFunction sites = models::quantizing_sites(family_, method, folded);

@@ -12,6 +12,7 @@
 #include "src/base/text.h"
 #include "src/models/quant_block.h"
 #include "src/pipeline/forward_pass.h"
+#include "src/pipeline/host_memory.h"
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -56,7 +57,7 @@ class ChainStage {
   [[nodiscard]] at::Tensor embed(const at::Tensor& ids, std::int64_t sample) {
     const at::Tensor x =
         context_.model.family().embed(embedding_, ids).to(context_.store).contiguous();
-    first_shard_->write(sample, x.cpu());
+    write_sample(*first_shard_, sample, x);
     return x;
   }
 
@@ -68,7 +69,7 @@ class ChainStage {
         return input;
       };
       x = context_.model.family().forward(block.block, x, observe).to(context_.store);
-      block.shard->write(sample, x.cpu());
+      write_sample(*block.shard, sample, x);
     }
     return x;
   }
@@ -83,6 +84,7 @@ class ChainStage {
         file.tensors.emplace(name + ".absmax", observer.absmax());
         file.tensors.emplace(name + ".shift", observer.shift());
       }
+      file.tensors = on_host(file.tensors);
       file.metadata = {{"format", "lrq-dist statistics 1"},
                        {"block", concat(block.index)},
                        {"samples", concat(context_.samples)}};
@@ -123,10 +125,14 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
   dist::barrier(context.transport, "old shards removed");
   ChainStage stage(context, ranges[static_cast<std::size_t>(context.rank())]);
   run_forward(context.transport, plan,
-              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
+              {.tokens = context.tokens,
+               .hidden = context.hidden(),
+               .dtype = context.store,
+               .device = context.device()},
               {.source =
                    [&](std::int64_t sample) {
-                     return stage.embed(tokens[sample].unsqueeze(0).to(at::kLong), sample);
+                     return stage.embed(tokens[sample].unsqueeze(0).to(context.device(), at::kLong),
+                                        sample);
                    },
                .blocks = [&](const at::Tensor& x,
                              std::int64_t sample) { return stage.forward(x, sample); }});

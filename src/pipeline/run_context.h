@@ -32,6 +32,8 @@ struct RunContext {
   at::ScalarType compute = at::kFloat;
   at::ScalarType store = at::kFloat;
 
+  /// What this rank computes on: its weights', and so that of everything that meets them.
+  [[nodiscard]] at::Device device() const { return model.device(); }
   [[nodiscard]] int ranks() const { return transport.size(); }
   [[nodiscard]] int rank() const { return transport.rank().value; }
   [[nodiscard]] std::int64_t hidden() const { return model.config().hidden_size; }

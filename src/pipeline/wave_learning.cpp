@@ -19,6 +19,7 @@
 #include "src/pipeline/cluster_calibration.h"
 #include "src/pipeline/frozen_stage.h"
 #include "src/pipeline/gptq_rounding.h"
+#include "src/pipeline/host_memory.h"
 #include "src/pipeline/idle_ranks.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -34,8 +35,8 @@ namespace {
 struct LearningBlock {
   BlockIndex index;
   std::unique_ptr<BlockTrainer> trainer;
-  std::unique_ptr<io::BoundaryReader> targets;
-  std::unique_ptr<io::BoundaryReader> inputs;  // first block of a wave, or every independent one
+  std::optional<SampleReader> targets;
+  std::optional<SampleReader> inputs;  // first block of a wave, or every independent one
   double seconds = 0.0;
 };
 
@@ -67,6 +68,7 @@ class LearningStage {
                                .tokens = context.tokens,
                                .hidden = context.hidden(),
                                .dtype = context.store,
+                               .device = context.device(),
                                .counted = true};
     if (plan.previous[rank] >= 0) {
       inbound_.emplace(context.transport, Rank{plan.previous[rank]}, message,
@@ -172,13 +174,12 @@ class LearningStage {
           context_.states.load_snapshot({task_.wave, task_.first_step}, index).tensors);
     }
     if (task_.steps > task_.first_step) {
-      block.targets = context_.activations.open(
-          {io::Chain::kFullPrecision, BoundaryIndex{index.value + 1}}, context_.samples);
+      block.targets.emplace(
+          context_, io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value + 1}});
       if (independent() || index.value == task_.blocks.first) {
-        block.inputs = context_.activations.open(
-            independent() ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value}}
-                          : wave_input(task_.blocks.first),
-            context_.samples);
+        block.inputs.emplace(context_, independent() ? io::Boundary{io::Chain::kFullPrecision,
+                                                                    BoundaryIndex{index.value}}
+                                                     : wave_input(task_.blocks.first));
       }
     }
     blocks_.push_back(std::move(block));
@@ -193,16 +194,15 @@ class LearningStage {
   void add_calibrated(BlockIndex index, models::NamedTensors& learned) const {
     const recipe::Recipe& recipe = context_.recipe;
     if (!has_clusters(recipe) && !rounds_by_gptq(recipe)) return;
-    const auto reader = context_.activations.open(
-        independent() ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value}}
-                      : wave_input(index.value),
-        context_.samples);
+    const SampleReader reader(context_, independent() ? io::Boundary{io::Chain::kFullPrecision,
+                                                                     BoundaryIndex{index.value}}
+                                                      : wave_input(index.value));
     const models::NamedTensors weights = context_.model.block(index);
     const BlockSamples block{.family = context_.model.family(),
                              .weights = weights,
                              .recipe = recipe,
                              .samples = context_.samples,
-                             .read = [&](std::int64_t sample) { return reader->read(sample); },
+                             .read = [&](std::int64_t sample) { return reader.read(sample); },
                              .compute = context_.compute};
     if (has_clusters(recipe)) {
       learned.merge(
@@ -216,8 +216,7 @@ class LearningStage {
   }
 
   /// This replica's part of a micro-batch: consecutive samples, which are one subtree of its tree.
-  [[nodiscard]] std::vector<at::Tensor> read(const io::BoundaryReader& reader,
-                                             std::int64_t step) const {
+  [[nodiscard]] std::vector<at::Tensor> read(const SampleReader& reader, std::int64_t step) const {
     const std::int64_t first = step % context_.micro_batches() * context_.recipe.train.batch_size +
                                replica_ * samples_per_replica();
     std::vector<at::Tensor> samples;
