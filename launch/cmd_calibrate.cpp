@@ -70,11 +70,11 @@ void print_result(Session& session, const pipeline::CalibrationRequest& request,
 void run_calibrate(Session& session, const CalibrateOptions& options) {
   pipeline::CalibrationRequest request = options.request;
   request.recipe = merged_recipe(options.recipe);
-  request.compute = options.recipe.float32_products ? at::kFloat : session.dtype(at::kFloat);
+  request.compute = options.recipe.float32_products ? at::kFloat : session.usual_dtype();
   request.machine = session.machine();
   request.about["version"] = version_text();
   request.stop_asked = [&options] { return options.stop->asked(); };
-  const pipeline::ModelSource model(options.model, options.hidden_layer_num);
+  const pipeline::ModelSource model(options.model, options.hidden_layer_num, session.device());
   const auto files = io::make_posix_file_system();
   const auto result = pipeline::calibrate(session.transport(), *files, model, request);
   print_result(session, request, result);
@@ -129,6 +129,7 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
         [options = options.get()] {
           tell_too_late(options->stop_timeout_s, options->request.run.string());
         });
+    chosen.tensors = TensorsOf::kDevice;
     chosen.collective = [options](Session& session) { run_calibrate(session, *options); };
   });
 }

@@ -11,6 +11,7 @@ namespace lrq::cli {
 /// What the command line asked for: filled by the chosen subcommand's callback, run by main.
 struct Chosen {
   std::function<void(Session&)> collective;  ///< runs on every rank
+  TensorsOf tensors = TensorsOf::kHost;      ///< of `collective`
   std::function<void()> local;               ///< needs no ranks: only the first one runs it
 };
 
