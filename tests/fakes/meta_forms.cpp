@@ -72,7 +72,7 @@ ThreeTensors layer_norm_backward(const at::Tensor& grad, const at::Tensor& x,
 }  // namespace
 
 void add_meta_forms() {
-  static const auto library = [] {
+  static const auto kLibrary = [] {
     auto forms = std::make_unique<torch::Library>(torch::Library::IMPL, "aten",
                                                   c10::DispatchKey::Meta, __FILE__, __LINE__);
     forms->impl("abs.out", &fill_like);

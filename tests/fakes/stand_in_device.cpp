@@ -29,7 +29,7 @@ class Memory final : public at::Allocator {
     void* data = c10::alloc_cpu(bytes);
     return {data, data, &c10::free_cpu, kDevice};
   }
-  at::DeleterFnPtr raw_deleter() const override { return &c10::free_cpu; }
+  [[nodiscard]] at::DeleterFnPtr raw_deleter() const override { return &c10::free_cpu; }
   void copy_data(void* to, const void* from, std::size_t bytes) const override {
     default_copy_data(to, from, bytes);
   }
@@ -42,26 +42,32 @@ Memory& memory() {
 
 /// One device, one stream, and nothing that is ever waited for.
 struct Guard final : c10::impl::NoOpDeviceGuardImpl<kType> {
-  c10::Device exchangeDevice(c10::Device /*device*/) const override { return kDevice; }
-  c10::Device getDevice() const override { return kDevice; }
-  c10::Stream getStream(c10::Device /*device*/) const noexcept override { return stream(); }
-  c10::Stream getNewStream(c10::Device /*device*/, int /*priority*/) const override {
+  [[nodiscard]] c10::Device exchangeDevice(c10::Device /*device*/) const override {
+    return kDevice;
+  }
+  [[nodiscard]] c10::Device getDevice() const override { return kDevice; }
+  [[nodiscard]] c10::Stream getStream(c10::Device /*device*/) const noexcept override {
     return stream();
   }
-  c10::Stream exchangeStream(c10::Stream /*stream*/) const noexcept override { return stream(); }
+  [[nodiscard]] c10::Stream getNewStream(c10::Device /*device*/, int /*priority*/) const override {
+    return stream();
+  }
+  [[nodiscard]] c10::Stream exchangeStream(c10::Stream /*stream*/) const noexcept override {
+    return stream();
+  }
   void record(void** /*event*/, const c10::Stream& /*stream*/, c10::DeviceIndex /*device*/,
               c10::EventFlag /*flag*/) const override {}
   void block(void* /*event*/, const c10::Stream& /*stream*/) const override {}
-  bool queryEvent(void* /*event*/) const override { return true; }
-  static c10::Stream stream() { return c10::Stream(c10::Stream::DEFAULT, kDevice); }
+  [[nodiscard]] bool queryEvent(void* /*event*/) const override { return true; }
+  [[nodiscard]] static c10::Stream stream() { return c10::Stream(c10::Stream::DEFAULT, kDevice); }
 };
 C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);
 
 /// Autograd asks them whether the device has streams to wait for.
 struct Hooks final : at::PrivateUse1HooksInterface {
-  bool isBuilt() const override { return true; }
-  bool isAvailable() const override { return true; }
-  bool hasPrimaryContext(c10::DeviceIndex /*device*/) const override { return true; }
+  [[nodiscard]] bool isBuilt() const override { return true; }
+  [[nodiscard]] bool isAvailable() const override { return true; }
+  [[nodiscard]] bool hasPrimaryContext(c10::DeviceIndex /*device*/) const override { return true; }
 };
 
 at::Tensor make_empty(at::IntArrayRef size, std::optional<at::ScalarType> dtype,
@@ -107,7 +113,7 @@ const at::Tensor& resize_to(const at::Tensor& self, at::IntArrayRef size,
     storage->set_data_ptr_noswap(memory().allocate(bytes));
     storage->set_nbytes(bytes);
   }
-  return self;
+  return self;  // NOLINT(bugprone-return-const-ref-from-parameter): LibTorch's own form
 }
 
 at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
@@ -190,13 +196,13 @@ class StandInTransport final : public dist::Transport {
 }  // namespace
 
 c10::Device stand_in_device() {
-  static const bool registered = [] {
+  static const bool kRegistered = [] {
     static Hooks hooks;
     at::RegisterPrivateUse1HooksInterface(&hooks);
     c10::register_privateuse1_backend("standin");
     return true;
   }();
-  (void)registered;
+  (void)kRegistered;
   return kDevice;
 }
 
