@@ -2,8 +2,8 @@
 # without the CUDA toolkit (the wheel's own CMake package needs the toolkit).
 #   LRQ_TORCH_ROOT   the wheel's torch folder; or Torch_DIR (…/torch/share/cmake/Torch); or the
 #                    virtual environment that launch/setup made.
-# Makes lrq::torch (torch_cpu, c10) and, where the wheel has CUDA, lrq::torch_cuda and lrq::c10_cuda:
-# imported, so that an installed lrq-dist names them and finds them again with this same module.
+# Makes lrq::torch (torch_cpu, c10) and, where the wheel has CUDA, lrq::c10_cuda: imported, so that an
+# installed lrq-dist names them and finds them again with this same module.
 set(_lrq_cache "$ENV{XDG_CACHE_HOME}")
 if(NOT _lrq_cache)
   set(_lrq_cache "$ENV{HOME}/.cache")
@@ -40,12 +40,8 @@ target_link_options(lrq::torch INTERFACE "LINKER:--allow-shlib-undefined"
                     "LINKER:--disable-new-dtags")
 
 if(EXISTS "${LRQ_TORCH_ROOT}/lib/libtorch_cuda.so")
-  add_library(lrq::torch_cuda INTERFACE IMPORTED GLOBAL)
-  # Nothing in our code names a symbol of torch_cuda: being loaded is what registers the backend.
-  target_link_libraries(lrq::torch_cuda INTERFACE lrq::torch
-    "-Wl,--no-as-needed" "${LRQ_TORCH_ROOT}/lib/libtorch_cuda.so"
-    "${LRQ_TORCH_ROOT}/lib/libc10_cuda.so" "-Wl,--as-needed")
-  # Streams and the caching allocator alone, a small library: what the NCCL transport uses.
+  # Streams and the caching allocator alone, a small library: what the NCCL transport uses.  The rest,
+  # libtorch_cuda.so, is loaded by a run that computes on a GPU (dist/gpu.h).
   add_library(lrq::c10_cuda INTERFACE IMPORTED GLOBAL)
   target_link_libraries(lrq::c10_cuda INTERFACE lrq::torch "${LRQ_TORCH_ROOT}/lib/libc10_cuda.so")
 endif()

@@ -43,8 +43,9 @@ bool srun_gives_each_task_its_own(const Environment& environment) {
 }
 
 [[noreturn]] void refuse(std::string what, std::string fix) {
-  throw UsageError(
-      {.what = std::move(what), .where = "choice of the GPU by local rank", .fix = std::move(fix)});
+  throw UsageError({.what = std::move(what),
+                    .where = "option --device, choice of the GPU by local rank",
+                    .fix = std::move(fix)});
 }
 
 }  // namespace
@@ -61,23 +62,23 @@ std::optional<LocalRank> find_local_rank(const Environment& environment) {
 int choose_gpu(const Environment& environment, int gpus) {
   if (gpus <= 0) {
     const char* visible = environment("CUDA_VISIBLE_DEVICES");
-    refuse(concat("transport nccl, and CUDA sees no GPU",
+    refuse(concat("device cuda is asked for and there is no CUDA device",
                   visible == nullptr ? "" : concat(" (CUDA_VISIBLE_DEVICES is '", visible, "')")),
-           "look at nvidia-smi, or use --transport mpi, which needs none");
+           "look at nvidia-smi, or use --device cpu");
   }
   if (srun_gives_each_task_its_own(environment)) return 0;
   const auto local = find_local_rank(environment);
   if (!local && gpus == 1) return 0;
   if (!local) {
     refuse(concat("CUDA sees ", gpus, " GPUs, and the launcher does not tell the local rank"),
-           "set MPI_LOCALRANKID for each rank, or use Open MPI's mpirun, srun or --transport mpi");
+           "set MPI_LOCALRANKID for each rank, or use Open MPI's mpirun, srun or --device cpu");
   }
   const int ranks = std::max(local->ranks.value_or(0), local->rank + 1);
   if (ranks > gpus) {
     refuse(concat(ranks, local->ranks ? "" : " or more", " ranks on this machine, and CUDA sees ",
                   gpus, gpus == 1 ? " GPU" : " GPUs"),
            concat("start at most ", gpus, " a machine (mpirun --map-by ppr:", gpus,
-                  ":node ...), name more GPUs in CUDA_VISIBLE_DEVICES, or use --transport mpi"));
+                  ":node ...), name more GPUs in CUDA_VISIBLE_DEVICES, or use --device cpu"));
   }
   return local->rank;
 }

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include <ATen/ops/empty.h>
+
 #include "dist/exchange.h"
 #include "dist/mpi_error.h"
 #include "src/base/check.h"
@@ -56,12 +58,20 @@ class Operation {
   std::size_t complete_ = 0;  // pieces that it is done with
 };
 
+/// What MPI reads or fills for a tensor: the tensor itself in host memory, else memory like it
+/// there, to send with its values.
+at::Tensor host_memory_of(const at::Tensor& t, Direction direction) {
+  if (t.device().is_cpu()) return t;
+  if (direction == Direction::kSend) return t.detach().to(at::kCPU);
+  return at::empty(t.sizes(), at::TensorOptions().dtype(t.scalar_type()).device(at::kCPU));
+}
+
 Operation::Operation(Exchange exchange, const at::Tensor& t, std::int64_t piece_bytes,
                      MPI_Comm comm)
     : exchange_(std::move(exchange)),
       comm_(comm),
       tensor_(t),
-      host_(t.device().is_cpu() ? t : t.detach().cpu()),
+      host_(host_memory_of(t, exchange_.direction)),
       pieces_(static_cast<std::size_t>(exchange_.bytes / piece_bytes + 1)) {
   char* data = exchange_.bytes == 0 ? nullptr : static_cast<char*>(host_.mutable_data_ptr());
   std::int64_t start = 0;

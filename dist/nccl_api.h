@@ -12,6 +12,8 @@ namespace lrq::dist {
 
 /// What joins the two ends of a communicator (ncclUniqueId).
 using NcclId = std::array<char, 128>;
+/// What CUDA calls a GPU, ended by a zero.
+using GpuName = std::array<char, 256>;
 
 /// Codes that the transport must tell apart; every other one but 0 is an error.
 inline constexpr int kNcclInProgress = 7;  ///< ncclInProgress
@@ -59,6 +61,10 @@ struct NcclApi {
   int (*record_stream)(const at::Tensor& tensor, void* stream) = nullptr;
   /// Bound what the caching allocator takes of the device.  NCCL's own buffers are not in it.
   int (*limit_memory)(int device, std::size_t bytes) = nullptr;
+
+  /// Load the part of LibTorch that computes on GPUs.  nullptr, or why it cannot be loaded.
+  const char* (*load_torch_cuda)() = nullptr;
+  int (*get_device_name)(int device, GpuName* name) = nullptr;  ///< of cudaGetDeviceProperties
 };
 
 /// The libraries that this program is linked with; empty in a build without CUDA or NCCL

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cstring>
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
+#include <iterator>
 #include <nccl.h>
 
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -82,6 +84,12 @@ void add_nccl(NcclApi& api) {
 void add_cuda(NcclApi& api) {
   api.get_device_count = [](int* count) { return forget(cudaGetDeviceCount(count)); };
   api.set_device = [](int device) { return forget(cudaSetDevice(device)); };
+  api.get_device_name = [](int device, GpuName* name) {
+    cudaDeviceProp properties = {};
+    const int code = forget(cudaGetDeviceProperties(&properties, device));
+    std::copy_n(std::begin(properties.name), name->size() - 1, name->begin());
+    return code;
+  };
   api.cuda_error_text = [](int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); };
   api.new_stream = [](void** stream) {
     // The greatest priority: a message that waits for compute kernels to end would hold up the next
@@ -112,6 +120,11 @@ void add_cuda(NcclApi& api) {
 }
 
 void add_torch(NcclApi& api) {
+  // Found by the program's own run path, as the libraries are that it is linked with.  Nothing here
+  // names a symbol of it: being loaded is what registers it with LibTorch.
+  api.load_torch_cuda = []() -> const char* {
+    return dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr ? dlerror() : nullptr;
+  };
   api.compute_stream = [](void** stream) {
     return as_code([&] { *stream = c10::cuda::getCurrentCUDAStream().stream(); });
   };

@@ -4,7 +4,6 @@
 #include <cstdlib>
 
 #include "dist/host_link.h"
-#include "dist/local_rank.h"
 #include "dist/mpi_transport.h"
 #include "dist/nccl_transport.h"
 #include "dist/self_transport.h"
@@ -36,8 +35,7 @@ std::unique_ptr<Transport> make_nccl(const TransportOptions& options) {
   const int gpu =
       choose_nccl_gpu({.api = api,
                        .launcher = has_ranks(options) ? find_launcher(environment) : std::nullopt,
-                       .tensors = options.tensors,
-                       .environment = environment});
+                       .gpu = options.gpu});
   return make_nccl_transport(
       *api, make_mpi_host_link(*options.session, {.timeout = options.timeout}),
       {.timeout = options.timeout, .device = gpu, .memory_bytes = options.gpu_memory_bytes});
@@ -71,16 +69,16 @@ int choose_nccl_gpu(const NcclSurroundings& surroundings) {
     refuse("transport nccl, but no MPI launcher started this process",
            "start it with mpirun -n 2 lrq-dist ..., one rank a GPU; --transport mpi needs no GPU");
   }
-  if (surroundings.tensors == TensorsOn::kHost) {
+  if (!surroundings.gpu) {
     refuse("transport nccl carries tensors between GPUs, and this run computes on the CPU",
            "--transport mpi, which carries tensors between host memories");
   }
-  return choose_gpu(surroundings.environment, cuda_device_count(surroundings.api));
+  return *surroundings.gpu;
 }
 
 std::unique_ptr<Transport> make_transport(const TransportOptions& options) {
   if (options.name == "auto") {
-    if (has_ranks(options)) return make_mpi(options);
+    if (has_ranks(options)) return options.gpu ? make_nccl(options) : make_mpi(options);
     return std::make_unique<SelfTransport>();
   }
   for (const Entry& entry : kTransports) {

@@ -73,7 +73,7 @@ void print_result(Session& session, const pipeline::CalibrationRequest& request,
 void run_calibrate(Session& session, const CalibrateOptions& options) {
   pipeline::CalibrationRequest request = options.request;
   request.recipe = merged_recipe(options.recipe);
-  request.compute = options.recipe.float32_products ? at::kFloat : session.dtype(at::kFloat);
+  request.compute = options.recipe.float32_products ? at::kFloat : session.usual_dtype();
   request.machine = session.machine();
   request.about["version"] = version_text();
   request.targets = targets_of(options.targets);
@@ -82,7 +82,7 @@ void run_calibrate(Session& session, const CalibrateOptions& options) {
         static_cast<std::uint64_t>(bytes_of(options.disk_quota, "option --disk-quota"));
   }
   request.stop_asked = [&options] { return options.stop->asked(); };
-  const pipeline::ModelSource model(options.model, options.hidden_layer_num);
+  const pipeline::ModelSource model(options.model, options.hidden_layer_num, session.device());
   const auto files = io::make_posix_file_system();
   const auto result = pipeline::calibrate(session.transport(), *files, model, request);
   print_result(session, request, result);
@@ -152,6 +152,7 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
         [options = options.get()] {
           tell_too_late(options->stop_timeout_s, options->request.run.string());
         });
+    chosen.tensors = TensorsOf::kDevice;
     chosen.collective = [options](Session& session) { run_calibrate(session, *options); };
   });
 }

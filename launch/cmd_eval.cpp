@@ -42,7 +42,8 @@ struct EvalOptions {
 };
 
 std::vector<std::uint64_t> peak_memory_of_ranks(dist::Transport& transport) {
-  const at::Tensor mine = at::tensor({static_cast<double>(peak_memory_bytes())}, at::kDouble);
+  const at::Tensor mine = at::tensor({static_cast<double>(peak_memory_bytes())},
+                                     at::device(at::kCPU).dtype(at::kDouble));
   std::vector<std::uint64_t> peaks;
   for (const at::Tensor& peak : dist::gather(transport, mine, Rank{0}, "usage")) {
     peaks.push_back(static_cast<std::uint64_t>(peak[0].item<double>()));
@@ -108,8 +109,9 @@ void check_kv_bits(const recipe::Recipe& recipe) {
       calibrated < 16) {
     return;
   }
-  throw UsageError({.what = "keys and values of this run have no ranges: it was calibrated to leave "
-                            "them unquantized, and clusters have fixed ones (clusters.kind)",
+  throw UsageError({.what =
+                        "keys and values of this run have no ranges: it was calibrated to leave "
+                        "them unquantized, and clusters have fixed ones (clusters.kind)",
                     .where = "option --kv-bits",
                     .fix = "leave --kv-bits out, or calibrate with --kv-bits"});
 }
@@ -156,7 +158,7 @@ void run_eval(Session& session, const EvalOptions& options) {
   if (!options.run.empty()) run = open_run(*files, options.run);
   const pipeline::ModelSource model(
       std::filesystem::path(options.model.empty() ? run->model : options.model),
-      run ? run->blocks : 0);
+      run ? run->blocks : 0, session.device());
   check_subject(model, run, transport.size());
   const auto recipe = recipe_of(run, options);
   if (recipe && options.adapt) check_adaptable(*recipe);
@@ -169,7 +171,7 @@ void run_eval(Session& session, const EvalOptions& options) {
   }
 
   const io::BlockStateStore states(*files, options.run);
-  const at::ScalarType compute = session.dtype(run ? run->dtype : at::kFloat);
+  const at::ScalarType compute = run ? session.dtype(run->dtype) : session.usual_dtype();
   eval::Evaluator evaluator(transport,
                             {.model = model,
                              .recipe = recipe ? &*recipe : nullptr,
@@ -181,6 +183,7 @@ void run_eval(Session& session, const EvalOptions& options) {
                          {"settings",
                           {{"subject", run ? options.run : options.model},
                            {"dtype", compute == at::kBFloat16 ? "bfloat16" : "float32"},
+                           {"device", session.device().is_cpu() ? "cpu" : "cuda"},
                            {"ranks", transport.size()}}}};
   if (options.kv_bits > 0) result["settings"]["kv_bits"] = options.kv_bits;
   run_texts(evaluator, texts, session.first_rank(), options.adapt ? &*recipe : nullptr,
@@ -287,6 +290,7 @@ void add_eval_command(CLI::App& app, Chosen& chosen) {
     }
     check_adaptation(*options);
     options->tasks.limit = options->limit;
+    chosen.tensors = TensorsOf::kDevice;
     chosen.collective = [options](Session& session) { run_eval(session, *options); };
   });
 }

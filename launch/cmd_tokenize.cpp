@@ -34,7 +34,9 @@ void run_tokenize(const TokenizeOptions& options) {
   }
   auto ids = io::open_tokenizer(options.model)->encode(text, io::Tokenizer::AddSpecial::kYes);
   const auto count = static_cast<std::int64_t>(ids.size());
-  io::write_token_file(*files, options.out, at::from_blob(ids.data(), {count}, at::kInt).clone());
+  io::write_token_file(
+      *files, options.out,
+      at::from_blob(ids.data(), {count}, at::device(at::kCPU).dtype(at::kInt)).clone());
   std::printf("%s: %lld tokens\n", options.out.c_str(), static_cast<long long>(count));
 }
 

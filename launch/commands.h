@@ -12,6 +12,7 @@ namespace lrq::cli {
 struct Chosen {
   const GlobalOptions& global;                    ///< read before either of these runs
   std::function<void(Session&)> collective = {};  ///< runs on every rank
+  TensorsOf tensors = TensorsOf::kHost;           ///< of `collective`
   std::function<void()> local = {};               ///< needs no ranks: only the first one runs it
 };
 

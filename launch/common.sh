@@ -71,8 +71,10 @@ build() {
   (cd "$root" && cmake --build --preset "$preset" --parallel "$(nproc)" ${1:+--target "$@"})
 }
 
-# What mpirun needs to run as root, and with more ranks than cores.
+# What mpirun needs to run as root, and with more ranks than cores.  What is shown, measured and tested
+# here is the CPU, also where there are GPUs: CUDA sees none of them.
 mpi_environment() {
+  export CUDA_VISIBLE_DEVICES=
   export OMPI_MCA_rmaps_base_oversubscribe=1
   # Two jobs at once would both bind to the first cores.
   export OMPI_MCA_hwloc_base_binding_policy=none

@@ -33,7 +33,9 @@ EvalText open_text(const std::string& path, const pipeline::ModelSource& model,
   } else {
     const auto tokenizer = io::open_tokenizer(model.folder());
     auto ids = tokenizer->encode(files.read(path), io::Tokenizer::AddSpecial::kYes);
-    stream = at::from_blob(ids.data(), {static_cast<std::int64_t>(ids.size())}, at::kInt).clone();
+    stream = at::from_blob(ids.data(), {static_cast<std::int64_t>(ids.size())},
+                           at::device(at::kCPU).dtype(at::kInt))
+                 .clone();
     text.bos = tokenizer->bos() ? concat("one BOS, ", *tokenizer->bos(), ", at the start")
                                 : std::string("no BOS");
   }

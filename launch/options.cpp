@@ -44,16 +44,20 @@ void add_global_options(CLI::App& app, GlobalOptions& options) {
   app.add_option("--log-level", options.log_level, "debug, info, warning, error or off")
       ->capture_default_str();
   app.add_option("--json", options.json, "write the result to this file as JSON");
-  app.add_option("--device", options.device, "auto, cpu or cuda")
+  app.add_option("--device", options.device,
+                 "where calibrate and eval compute: cpu, cuda, or auto (a GPU if there is one)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
-  app.add_option("--dtype", options.dtype, "dtype of matrix products (auto: float32 on a CPU)")
+  app.add_option("--dtype", options.dtype,
+                 "dtype of matrix products (auto: float32 on a CPU, bfloat16 on a GPU)")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
       ->capture_default_str();
   app.add_option("--threads", options.threads, "threads per rank; part of what makes bits equal")
       ->check(positive())
       ->capture_default_str();
-  app.add_option("--transport", options.transport, "auto, mpi or nccl")->capture_default_str();
+  app.add_option("--transport", options.transport,
+                 "mpi, nccl, or auto (nccl between GPUs, else mpi)")
+      ->capture_default_str();
   app.add_option("--timeout", options.timeout_s, "seconds a rank waits for another")
       ->check(positive())
       ->capture_default_str();

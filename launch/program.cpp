@@ -78,7 +78,7 @@ int run_program(int argc, const char* const* argv) {
   if (chosen.local) {
     return launcher_rank() == 0 ? run_local(chosen.local) : 0;
   }
-  return run_guarded(options, chosen.collective);
+  return run_guarded(options, chosen.tensors, chosen.collective);
 }
 
 }  // namespace lrq::cli

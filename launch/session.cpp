@@ -6,12 +6,15 @@
 #include <filesystem>
 #include <functional>
 #include <new>
+#include <optional>
 #include <thread>
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <c10/util/Exception.h>
 
+#include "dist/gpu.h"
 #include "dist/nccl_api.h"
 #include "io/file_system.h"
 #include "src/base/error.h"
@@ -22,14 +25,19 @@
 namespace lrq::cli {
 namespace {
 
-void refuse_cuda() {
-  const int gpus = dist::cuda_device_count();
-  throw UsageError({.what = gpus == 0 ? "device cuda is asked for and there is no CUDA device"
-                                      : concat("device cuda is asked for; ", gpus,
-                                               " are there, but this "
-                                               "version computes on the CPU only"),
-                    .where = "option --device",
-                    .fix = "use --device cpu"});
+/// What the CPU does anyway: the same bits whenever the same work is done, and sums of products in
+/// float32.  An operation of LibTorch that has no such form on a GPU throws instead of drawing
+/// lots.
+void make_gpu_reproducible() {
+  // cuBLAS looks for it when it starts; without it LibTorch refuses products.
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/1);
+  at::Context& torch = at::globalContext();
+  torch.setDeterministicAlgorithms(true, /*warn_only=*/false);
+  torch.setDeterministicFillUninitializedMemory(false);  // for debugging, and slow
+  torch.setDeterministicCuDNN(true);
+  torch.setBenchmarkCuDNN(false);
+  torch.setFloat32MatmulPrecision("highest");
+  torch.setAllowBF16ReductionCuBLAS(false);
 }
 
 }  // namespace
@@ -64,9 +72,13 @@ int launcher_rank() {
   return 0;
 }
 
-Session::Session(const GlobalOptions& options, dist::MpiSession& mpi) : options_(options) {
+Session::Session(const GlobalOptions& options, dist::MpiSession& mpi, TensorsOf tensors)
+    : options_(options) {
   start_log(mpi.rank(), parse_log_level(options.log_level));
-  if (options.device == "cuda") refuse_cuda();
+  const auto api = dist::linked_nccl();
+  const std::optional<int> gpu =
+      dist::choose_device(tensors == TensorsOf::kDevice ? options.device : "cpu", api,
+                          [](const char* name) -> const char* { return std::getenv(name); });
   const auto folder = std::filesystem::path(options.json).parent_path();
   if (!folder.empty() && !std::filesystem::is_directory(folder)) {
     throw UsageError({.what = concat("there is no folder ", folder.string()),
@@ -75,10 +87,18 @@ Session::Session(const GlobalOptions& options, dist::MpiSession& mpi) : options_
   }
   at::set_num_threads(options.threads);
   at::set_num_interop_threads(1);
+  if (gpu) {
+    dist::use_gpu(*api, *gpu);
+    make_gpu_reproducible();
+    device_ = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(*gpu));
+    device_name_ = dist::gpu_name(*api, *gpu);
+    log_event(LogLevel::kInfo, "device", concat("gpu=", *gpu, " name=\"", device_name_, '"'));
+  }
   transport_ = dist::make_transport(
       {.name = options.transport,
        .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(options.timeout_s * 1e3)),
-       .session = &mpi});
+       .session = &mpi,
+       .gpu = gpu});
 }
 
 at::ScalarType Session::dtype(at::ScalarType automatic) const {
@@ -87,11 +107,18 @@ at::ScalarType Session::dtype(at::ScalarType automatic) const {
   return automatic;
 }
 
+at::ScalarType Session::usual_dtype() const {
+  return dtype(device_.is_cpu() ? at::kFloat : at::kBFloat16);
+}
+
 std::map<std::string, std::string> Session::machine() const {
   const std::string version = version_text();
-  return {{"threads", concat(options_.threads)},
-          {"instruction_set", concat(at::get_cpu_capability(), ", ", cpu_vendor())},
-          {"torch", version.substr(version.find("LibTorch"))}};
+  std::map<std::string, std::string> machine = {
+      {"threads", concat(options_.threads)},
+      {"instruction_set", concat(at::get_cpu_capability(), ", ", cpu_vendor())},
+      {"torch", version.substr(version.find("LibTorch"))}};
+  if (!device_.is_cpu()) machine["device"] = device_name_;
+  return machine;
 }
 
 void Session::write_json(const std::string& text) const {
@@ -106,11 +133,12 @@ constexpr std::chrono::milliseconds kFirstRankTells{500};
 
 }  // namespace
 
-int run_guarded(const GlobalOptions& options, const std::function<void(Session&)>& work) {
+int run_guarded(const GlobalOptions& options, TensorsOf tensors,
+                const std::function<void(Session&)>& work) {
   std::unique_ptr<dist::MpiSession> mpi;
   try {
     mpi = std::make_unique<dist::MpiSession>();
-    Session session(options, *mpi);
+    Session session(options, *mpi, tensors);
     work(session);
     return session.exit_code();
   } catch (...) {

@@ -15,18 +15,25 @@ namespace lrq::cli {
 /// "0.1.0 (1a2b3c4), LibTorch 2.15.0+cu132"
 [[nodiscard]] const char* version_text();
 
-/// What a command runs in: the log, the threads, the transport.
+/// Where the tensors of a command are: on what --device says, or in host memory whatever it says.
+enum class TensorsOf { kDevice, kHost };
+
+/// What a command runs in: the log, the threads, the device, the transport.
 class Session {
  public:
   /// Throws UsageError (device, transport, threads), TransportError.
   /// mpi: borrowed, must outlive the session.
-  Session(const GlobalOptions& options, dist::MpiSession& mpi);
+  Session(const GlobalOptions& options, dist::MpiSession& mpi, TensorsOf tensors);
 
   [[nodiscard]] dist::Transport& transport() { return *transport_; }
+  /// What this rank computes on.
+  [[nodiscard]] at::Device device() const { return device_; }
   [[nodiscard]] bool first_rank() const { return transport_->rank().value == 0; }
   /// --dtype, where `automatic` stands for "auto".
   [[nodiscard]] at::ScalarType dtype(at::ScalarType automatic) const;
-  /// What a resume compares: threads, instruction_set, torch.
+  /// "auto" where nothing else decides: float32 on a CPU, bfloat16 on a GPU.
+  [[nodiscard]] at::ScalarType usual_dtype() const;
+  /// What a resume compares: threads, instruction_set, torch; on a GPU, device too.
   [[nodiscard]] std::map<std::string, std::string> machine() const;
   /// Write the result of a command where --json says; rank 0 only.
   void write_json(const std::string& text) const;
@@ -36,13 +43,16 @@ class Session {
 
  private:
   GlobalOptions options_;
+  at::Device device_ = at::kCPU;
+  std::string device_name_;  ///< of a GPU, as CUDA calls it
   std::unique_ptr<dist::Transport> transport_;
   int exit_code_ = 0;
 };
 
 /// Run `work` and turn what it throws into the exit code: the message is printed once with its
 /// rank, then the other ranks are ended.  Returns the process's exit code.
-int run_guarded(const GlobalOptions& options, const std::function<void(Session&)>& work);
+int run_guarded(const GlobalOptions& options, TensorsOf tensors,
+                const std::function<void(Session&)>& work);
 
 /// Print the exception being handled, under `name`, and return its exit code.
 int report_current_exception(const std::string& name);

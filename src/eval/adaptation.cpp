@@ -83,7 +83,8 @@ AdaptedBlock::AdaptedBlock(const pipeline::ModelSource& model, const recipe::Rec
   const recipe::Recipe adapting = adaptation_recipe(recipe);
   const models::BlockMethod method = pipeline::block_method(adapting);
   const models::NamedTensors start =
-      start_of(family_, weights, adapting, states.load_block(last).tensors);
+      start_of(family_, weights, adapting,
+               models::on_device(states.load_block(last).tensors, model.device()));
   std::optional<models::EffectiveBlock> original;
   if (targets.empty()) original = models::plain_block(family_, weights, compute);
   const auto samples = static_cast<std::int64_t>(inputs.size());

@@ -34,11 +34,11 @@ double head_cost(const models::ModelConfig& config) {
   return static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size);
 }
 
-at::Tensor as_ids(const std::vector<std::int32_t>& ids) {
+at::Tensor as_ids(const std::vector<std::int32_t>& ids, at::Device device) {
   at::Tensor row =
       at::empty({1, static_cast<std::int64_t>(ids.size())}, at::device(at::kCPU).dtype(at::kLong));
   std::copy(ids.begin(), ids.end(), row.mutable_data_ptr<std::int64_t>());
-  return row;
+  return row.to(device);
 }
 
 /// Every window as a passage that predicts all its shifted tokens.
@@ -98,7 +98,7 @@ at::Tensor Evaluator::judge(const at::Tensor& hidden, const at::Tensor& targets)
     sums = sums + (chosen - logits.logsumexp(-1, /*keepdim=*/true)).sum(0, false, at::kDouble);
     greedy = greedy.logical_and(chosen.eq(logits.amax(-1, /*keepdim=*/true)).all(0));
   }
-  return at::stack({sums, greedy.to(at::kDouble)}, 1).cpu();
+  return at::stack({sums, greedy.to(at::kDouble)}, 1).to(at::kCPU);
 }
 
 bool Evaluator::has_last_block() const { return transport_.rank().value + 1 == stages_; }
@@ -118,10 +118,12 @@ void Evaluator::forward(const std::vector<Passage>& passages, std::vector<std::i
       transport_, plan,
       {.hidden = model_.config().hidden_size,
        .dtype = subject_.store,
+       .device = model_.device(),
        .lengths = std::move(lengths)},
       {.source =
            [&](std::int64_t i) {
-             const at::Tensor ids = as_ids(passages[static_cast<std::size_t>(i)].input);
+             const at::Tensor ids =
+                 as_ids(passages[static_cast<std::size_t>(i)].input, model_.device());
              return std::vector<at::Tensor>{
                  model_.family().embed(embedding_, ids).to(subject_.store).contiguous()};
            },
@@ -233,9 +235,10 @@ std::vector<at::Tensor> Evaluator::embeddings(const std::vector<Passage>& passag
   std::vector<at::Tensor> rows;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
     at::Tensor row = at::empty({1, lengths[i], model_.config().hidden_size},
-                               at::device(at::kCPU).dtype(subject_.store));
+                               at::device(model_.device()).dtype(subject_.store));
     if (rank == 0) {
-      row = model_.family().embed(embedding_, as_ids(passages[i].input)).to(subject_.store);
+      const at::Tensor ids = as_ids(passages[i].input, model_.device());
+      row = model_.family().embed(embedding_, ids).to(subject_.store);
     }
     if (last.value > 0 && rank == 0) transport_.send(row, last, "embeddings")->wait();
     if (last.value > 0 && rank == last.value) transport_.recv(row, Rank{0}, "embeddings")->wait();

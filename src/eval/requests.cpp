@@ -105,7 +105,9 @@ at::Tensor pack_contexts(const std::vector<Request>& requests, std::int64_t leng
   const std::int64_t count = std::ssize(all);
   const std::int64_t columns = std::min(length, count);
   const std::int64_t rows = columns > 0 ? count / columns : 0;
-  return at::tensor(all, at::kInt).narrow(0, 0, rows * columns).view({rows, columns});
+  return at::tensor(all, at::device(at::kCPU).dtype(at::kInt))
+      .narrow(0, 0, rows * columns)
+      .view({rows, columns});
 }
 
 }  // namespace lrq::eval

@@ -45,7 +45,7 @@ class Orderer {
 
   void add(Site site, const Tensor& order, const quant::ClusterLayout& layout) {
     if (order.defined()) made_.emplace(map_name(site, 0, "permutation"), order);
-    made_.emplace(layout_name(site), stored_layout(layout).to(ranges_.at(site).low.device()));
+    made_.emplace(layout_name(site), stored_layout(layout));
   }
 
   void keep(Site site) { add(site, {}, quant::ClusterLayout::contiguous({channels(site)})); }

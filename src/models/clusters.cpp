@@ -90,13 +90,14 @@ at::Tensor stored_layout(const quant::ClusterLayout& layout) {
   for (const auto& run : layout.runs) {
     numbers.insert(numbers.end(), {run.cluster, run.channels});
   }
-  return at::tensor(numbers, at::kLong).view({-1, 2});
+  return at::tensor(numbers, at::device(at::kCPU).dtype(at::kLong)).view({-1, 2});
 }
 
 quant::ClusterLayout restored_layout(const at::Tensor& stored) {
-  expect(stored.dim() == 2 && stored.size(1) == 2 && stored.scalar_type() == at::kLong,
-         "a layout is [runs, 2] int64");
-  const at::Tensor runs = stored.to(at::kCPU).contiguous();
+  expect(stored.dim() == 2 && stored.size(1) == 2 && stored.scalar_type() == at::kLong &&
+             stored.device().is_cpu(),
+         "a layout is [runs, 2] int64 in host memory");
+  const at::Tensor runs = stored.contiguous();
   const auto* number = runs.const_data_ptr<std::int64_t>();
   quant::ClusterLayout layout;
   for (std::int64_t run = 0; run < runs.size(0); ++run, number += 2) {

@@ -10,7 +10,8 @@
 namespace lrq::models {
 
 /// The tensors of a site's clusters in a block file:
-///   cluster.<site>.layout [runs, 2] int64: cluster and length of each run of channels, in the
+///   cluster.<site>.layout [runs, 2] int64 in host memory: cluster and length of each run of
+///   channels, in the
 ///     order that the site's map makes (ClusterLayout)
 ///   cluster.<site>.low, .high [g] float32: static ranges; absent where none are needed
 /// A head's channels lie together: at kQuery, kKey and kValue C = heads * D.

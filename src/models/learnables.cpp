@@ -24,6 +24,8 @@ constexpr std::string_view kRotation = ".rotation_";
 constexpr std::string_view kWeightClip = ".weight_quantizer.";
 constexpr std::string_view kActivationClip = ".act_quantizer.";
 constexpr std::string_view kCodes = ".codes";
+constexpr std::string_view kHadamard = ".hadamard";
+constexpr std::string_view kLayout = ".layout";
 constexpr std::string_view kUpper = "upbound_factor";
 constexpr std::string_view kLower = "lowbound_factor";
 
@@ -292,6 +294,19 @@ NamedTensors initial_learnables(const Family& family, const NamedTensors& weight
                                 const NamedTensors& statistics, const BlockMethod& method) {
   const at::NoGradGuard no_grad;
   return Starter(family, weights, statistics, method).start();
+}
+
+bool read_by_host(const std::string& learnable) {
+  return (is_map(learnable) && learnable.ends_with(kHadamard)) ||
+         (is_cluster_state(learnable) && learnable.ends_with(kLayout));
+}
+
+NamedTensors on_device(const NamedTensors& learnables, at::Device device) {
+  NamedTensors placed;
+  for (const auto& [name, tensor] : learnables) {
+    placed.emplace(name, tensor.to(read_by_host(name) ? at::Device(at::kCPU) : device));
+  }
+  return placed;
 }
 
 void truncate_scales(NamedTensors& learnables, const BlockMethod& method) {

@@ -99,6 +99,13 @@ enum class RateGroup { kFixed, kSmoothing, kClipping, kRotation, kMap };
                                               const NamedTensors& statistics,
                                               const BlockMethod& method);
 
+/// Whether a learnable is a number that the host reads, and so lies in host memory wherever its
+/// block is: the size of a Hadamard matrix, the layout of clusters.
+[[nodiscard]] bool read_by_host(const std::string& learnable);
+/// The learnables (or statistics) of a block on its device, but for those that are read_by_host;
+/// a tensor that is there already is not copied.
+[[nodiscard]] NamedTensors on_device(const NamedTensors& learnables, at::Device device);
+
 /// Lift small smoothing scales in place (transform::truncate_scale; in log form log s >= log 0.01),
 /// and entries of reflections where the method says so, before every use.  Changes data only,
 /// outside the graph.

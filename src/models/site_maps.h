@@ -36,7 +36,8 @@ struct MapKey {
 /// Source: DuQuant, RUQuant; docs/methods.md, "Rotations, permutations, reflections".
 /// weights, learnables: as fold() takes them; learnables without maps.  inputs: [1, T, C] each; of
 /// their N * T tokens at most method.map.calib_tokens are looked at, evenly spaced.
-/// Returns the maps by map_name, float32 (permutations int64), on the weights' device.
+/// Returns the maps by map_name, float32 (permutations int64), on the weights' device (sizes of
+/// Hadamard matrices in host memory: read_by_host).
 /// Throws UsageError if the block size does not divide a width.
 [[nodiscard]] NamedTensors build_site_maps(const Family& family, const NamedTensors& weights,
                                            const NamedTensors& learnables,

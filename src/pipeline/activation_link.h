@@ -17,7 +17,7 @@ struct MessageShape {
   std::int64_t tokens = 0;   ///< T
   std::int64_t hidden = 0;   ///< C
   at::ScalarType dtype = at::kFloat;
-  at::Device device = at::kCPU;
+  at::Device device;  ///< of what is sent and received: no default, so that nobody leaves it out
   /// T of each message in turn, where they differ; else empty.
   std::vector<std::int64_t> lengths = {};
   /// A word behind each message says how many messages there will be in all: a sender that stops

@@ -1,6 +1,7 @@
 #include "src/pipeline/block_state.h"
 
 #include "src/base/text.h"
+#include "src/pipeline/host_memory.h"
 
 namespace lrq::pipeline {
 namespace {
@@ -11,7 +12,7 @@ constexpr const char* kKept = "kept";
 
 io::TensorFile finished_block(BlockIndex block, const recipe::Recipe& recipe,
                               const models::NamedTensors& learnables) {
-  io::TensorFile file{.tensors = learnables,
+  io::TensorFile file{.tensors = on_host(learnables),
                       .metadata = {{"format", "lrq-dist block 1"}, {"block", concat(block)}}};
   for (const auto& [field, value] : recipe::calibration_fields(recipe)) {
     file.metadata.emplace("recipe." + field, value);
@@ -33,7 +34,7 @@ std::string kept_in(const io::TensorFile& block) {
 
 io::TensorFile snapshot_of(BlockIndex block, const io::SnapshotKey& key,
                            const models::NamedTensors& state) {
-  return {.tensors = state,
+  return {.tensors = on_host(state),
           .metadata = {{"format", "lrq-dist snapshot 1"},
                        {"block", concat(block)},
                        {"wave", concat(key.wave)},

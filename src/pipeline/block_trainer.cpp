@@ -30,9 +30,10 @@ BlockTrainer::BlockTrainer(const models::Family& family, models::NamedTensors we
       objective_(family_, weights_, settings_.recipe, settings_.compute),
       best_loss_(std::numeric_limits<double>::infinity()) {
   const auto options = weights_.begin()->second.options().dtype(at::kFloat).requires_grad(false);
+  const models::NamedTensors start = models::on_device(learnables, options.device());
   std::vector<at::Tensor> values;
   std::vector<at::Tensor> rates;
-  for (const auto& [name, tensor] : learnables) {
+  for (const auto& [name, tensor] : start) {
     const models::RateGroup group = models::rate_group(name, method_);
     if (group == models::RateGroup::kFixed) continue;
     values.push_back(tensor.detach().to(options).reshape({-1}));
@@ -40,12 +41,12 @@ BlockTrainer::BlockTrainer(const models::Family& family, models::NamedTensors we
   }
   flat_ = values.empty() ? at::empty({0}, options) : at::cat(values);
   std::int64_t offset = 0;
-  for (const auto& [name, tensor] : learnables) {
+  for (const auto& [name, tensor] : start) {
     if (models::rate_group(name, method_) == models::RateGroup::kFixed) {
       // Integers (permutations) stay what they are.
       const at::ScalarType dtype =
           at::isFloatingType(tensor.scalar_type()) ? at::kFloat : tensor.scalar_type();
-      learnables_.emplace(name, tensor.detach().to(options.dtype(dtype)).clone());
+      learnables_.emplace(name, tensor.detach().to(dtype).clone());
       continue;
     }
     at::Tensor leaf = flat_.narrow(0, offset, tensor.numel()).view(tensor.sizes()).detach();

@@ -42,14 +42,15 @@ struct LossSummary {
 /// Nothing in step() synchronises with the host; end_epoch() does, once.
 class BlockTrainer {
  public:
-  /// weights: of the block, float32, by name within the block.  learnables: start values or those
-  /// of a snapshot; copied.
+  /// weights: of the block, float32, by name within the block, on the device that it learns on.
+  /// learnables: start values or those of a snapshot, wherever they are; copied.
   BlockTrainer(const models::Family& family, models::NamedTensors weights,
                const models::NamedTensors& learnables, TrainSettings settings);
 
   /// One step.  inputs, targets: B / R tensors [1, T, C] each, contiguous, of the store
-  /// dtype.  Returns as many outputs in the store dtype, detached and newly allocated: those before
-  /// the step (emit = pre) or computed again after it (post); none if `emit_outputs` is kNo.
+  /// dtype, on the weights' device.  Returns as many outputs in the store dtype, detached and newly
+  /// allocated: those before the step (emit = pre) or computed again after it (post); none if
+  /// `emit_outputs` is kNo.
   enum class Emit { kYes, kNo };
   [[nodiscard]] std::vector<at::Tensor> step(std::span<const at::Tensor> inputs,
                                              std::span<const at::Tensor> targets,
@@ -70,7 +71,8 @@ class BlockTrainer {
   /// The learnables at the end of each epoch so far, kept where the recipe says train.keep_best.
   [[nodiscard]] std::vector<models::NamedTensors> learnables_by_epoch() const;
 
-  /// Everything that the next step reads, by name, and back: the content of a snapshot.
+  /// Everything that the next step reads, by name, and back from host memory: the content of a
+  /// snapshot.
   [[nodiscard]] models::NamedTensors state() const;
   void restore(const models::NamedTensors& state);
 

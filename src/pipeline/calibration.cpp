@@ -347,7 +347,7 @@ class Calibration {
   void gather_usage(CalibrationResult& result) {
     const at::Tensor mine = at::tensor({static_cast<double>(peak_memory_bytes()),
                                         std::chrono::duration<double>(transport_.waited()).count()},
-                                       at::kDouble);
+                                       at::device(at::kCPU).dtype(at::kDouble));
     for (const at::Tensor& usage : dist::gather(transport_, mine, Rank{0}, "usage")) {
       result.peak_memory_bytes.push_back(static_cast<std::uint64_t>(usage[0].item<double>()));
       result.waited_seconds.push_back(usage[1].item<double>());

@@ -16,6 +16,7 @@
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/forward_pass.h"
 #include "src/pipeline/frozen_stage.h"
+#include "src/pipeline/host_memory.h"
 #include "src/pipeline/keep_best.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -27,15 +28,15 @@ namespace {
 
 /// [blocks of the wave, N, 2] float64 on every rank: MSE and NLC of each sample behind each block;
 /// NaN where another rank has measured.
-at::Tensor unmeasured(const RunContext& context, BlockRange blocks) {
+at::Tensor unmeasured(const RunContext& context, BlockRange blocks, at::Device device) {
   return at::full({blocks.size(), context.samples, 2}, std::numeric_limits<double>::quiet_NaN(),
-                  at::TensorOptions().dtype(at::kDouble).device(at::kCPU));
+                  at::TensorOptions().dtype(at::kDouble).device(device));
 }
 
 /// Means and medians over the samples, from what each rank has measured.
 std::vector<PropagatedLoss> summarised(const RunContext& context, BlockRange blocks,
                                        const std::vector<at::Tensor>& from_ranks) {
-  at::Tensor all = unmeasured(context, blocks);
+  at::Tensor all = unmeasured(context, blocks, at::kCPU);
   for (const at::Tensor& losses : from_ranks) {
     all =
         at::where(all.isnan(), losses, all);  // a measured NaN stays one: every rank has NaN there
@@ -66,7 +67,7 @@ class FreezingStage {
         samples_(std::move(samples)),
         stage_(context.model, mine, &context.recipe, learnables_of, context.compute, context.store,
                context.resident_blocks),
-        losses_(unmeasured(context, wave)),
+        losses_(unmeasured(context, wave, context.device())),
         writing_(kWritesAhead) {
     if (recomputes()) {
       originals_.emplace(context.model, mine, nullptr, LearnablesOf(), context.compute,
@@ -95,7 +96,9 @@ class FreezingStage {
 
   [[nodiscard]] std::vector<at::Tensor> source(std::int64_t sample) {
     std::vector<at::Tensor> x;
-    for (const auto& input : inputs_) x.push_back(inputs_ahead_->take({input.get(), sample}));
+    for (const auto& input : inputs_) {
+      x.push_back(on_device_of(context_, inputs_ahead_->take({input.get(), sample})));
+    }
     return x;
   }
 
@@ -108,7 +111,8 @@ class FreezingStage {
       originals_->enter(i);
       target = x[1] = originals_->forward(i, x[1]);
     } else {
-      target = targets_ahead_->take({targets_[static_cast<std::size_t>(i)].get(), sample});
+      target = on_device_of(
+          context_, targets_ahead_->take({targets_[static_cast<std::size_t>(i)].get(), sample}));
     }
     measure(losses_[mine_.first - wave_.first + i][sample], x[0], target);
     if (i + 1 == blocks()) write(sample, x);
@@ -119,7 +123,8 @@ class FreezingStage {
     writing_.finish();
     for (const auto& shard : shards_) shard->seal();
   }
-  [[nodiscard]] const at::Tensor& losses() const { return losses_; }
+  /// In host memory, as ranks exchange them.
+  [[nodiscard]] at::Tensor losses() const { return losses_.to(at::kCPU); }
 
  private:
   static constexpr std::size_t kReadsAhead = 4;
@@ -163,7 +168,7 @@ class FreezingStage {
 
   void write(std::int64_t sample, const std::vector<at::Tensor>& x) {
     for (std::size_t i = 0; i < shards_.size(); ++i) {
-      writing_.give([shard = shards_[i].get(), sample, activation = x[i].cpu()] {
+      writing_.give([shard = shards_[i].get(), sample, activation = on_host(x[i])] {
         shard->write(sample, activation);
       });
     }
@@ -180,7 +185,7 @@ class FreezingStage {
   std::vector<std::int64_t> samples_;
   FrozenStage stage_;
   std::optional<FrozenStage> originals_;
-  at::Tensor losses_;
+  at::Tensor losses_;  // on the device: one copy to the host for all samples
   std::vector<std::unique_ptr<io::BoundaryReader>> targets_;
   std::vector<std::unique_ptr<io::BoundaryReader>> inputs_;
   std::vector<std::unique_ptr<io::ShardWriter>> shards_;
@@ -216,7 +221,7 @@ std::vector<PropagatedLoss> propagate_wave(const RunContext& context, BlockRange
     dist::barrier(context.transport, "old shards removed");
   }
 
-  at::Tensor losses = unmeasured(context, blocks);
+  at::Tensor losses = unmeasured(context, blocks, at::kCPU);
   const auto rank = static_cast<std::size_t>(context.rank());
   std::optional<FreezingStage> stage;
   if (!plan.ranks[rank].empty()) {
@@ -232,7 +237,8 @@ std::vector<PropagatedLoss> propagate_wave(const RunContext& context, BlockRange
       {.samples = recomputes ? 2 : 1,
        .tokens = context.tokens,
        .hidden = context.hidden(),
-       .dtype = context.store},
+       .dtype = context.store,
+       .device = context.device()},
       {.source = [&](std::int64_t sample) { return stage->source(sample); },
        .blocks = stage ? stage->blocks() : 0,
        .block = [&](int i, std::vector<at::Tensor> x,

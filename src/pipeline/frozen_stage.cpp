@@ -19,9 +19,12 @@ LearnablesOf start_learnables(const models::Family& family, const io::BlockState
                               const recipe::Recipe& recipe) {
   return [&family, &states, method = block_method(recipe)](BlockIndex block,
                                                            const models::NamedTensors& weights) {
-    models::NamedTensors start =
-        models::initial_learnables(family, weights, states.load_statistics(block).tensors, method);
-    if (!method.map.none()) start.merge(states.load_maps(block).tensors);
+    const at::Device device = weights.begin()->second.device();
+    models::NamedTensors start = models::initial_learnables(
+        family, weights, models::on_device(states.load_statistics(block).tensors, device), method);
+    if (!method.map.none()) {
+      start.merge(models::on_device(states.load_maps(block).tensors, device));
+    }
     return start;
   };
 }
@@ -49,7 +52,8 @@ FrozenStage::Block FrozenStage::make(BlockIndex index) const {
             .sites = models::plain_sites()};
   }
   const models::BlockMethod method = block_method(*recipe_);
-  models::NamedTensors learnables = learnables_of_(index, weights);
+  models::NamedTensors learnables =
+      models::on_device(learnables_of_(index, weights), model_.device());
   models::truncate_scales(learnables, method);
   models::EffectiveBlock folded = models::fold(family, weights, learnables, method, compute_);
   models::SiteFunction sites = models::quantizing_sites(family, method, folded);

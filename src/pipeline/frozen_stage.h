@@ -12,7 +12,8 @@
 
 namespace lrq::pipeline {
 
-/// The learnables of a block, whose float32 weights are given too.
+/// The learnables of a block, whose float32 weights are given too; in host memory, or where the
+/// weights are.
 using LearnablesOf =
     std::function<models::NamedTensors(BlockIndex block, const models::NamedTensors& weights)>;
 

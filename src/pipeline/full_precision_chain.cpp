@@ -14,6 +14,7 @@
 #include "src/models/quant_block.h"
 #include "src/pipeline/forward_pass.h"
 #include "src/pipeline/frozen_stage.h"
+#include "src/pipeline/host_memory.h"
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -91,6 +92,7 @@ class ChainStage {
         file.tensors.emplace(name + ".absmax", observer.absmax());
         file.tensors.emplace(name + ".shift", observer.shift());
       }
+      file.tensors = on_host(file.tensors);
       file.metadata = {{"format", "lrq-dist statistics 1"},
                        {"block", concat(block.index)},
                        {"samples", concat(context_.samples)}};
@@ -100,7 +102,7 @@ class ChainStage {
 
  private:
   void write(io::ShardWriter& shard, std::int64_t sample, const at::Tensor& x) {
-    writing_.give([&shard, sample, activation = x.cpu()] { shard.write(sample, activation); });
+    writing_.give([&shard, sample, activation = on_host(x)] { shard.write(sample, activation); });
   }
 
   std::unique_ptr<io::ShardWriter> create(int boundary) {
@@ -141,10 +143,13 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
   ChainStage stage(context, ranges[static_cast<std::size_t>(context.rank())]);
   run_forward(
       context.transport, plan,
-      {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
+      {.tokens = context.tokens,
+       .hidden = context.hidden(),
+       .dtype = context.store,
+       .device = context.device()},
       {.source =
            [&](std::int64_t sample) {
-             return std::vector{stage.embed(tokens[sample].unsqueeze(0).to(at::kLong), sample)};
+             return std::vector{stage.embed(tokens[sample].unsqueeze(0).to(context.device(), at::kLong), sample)};
            },
        .blocks = stage.blocks(),
        .block =

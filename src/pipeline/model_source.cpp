@@ -3,6 +3,8 @@
 #include <span>
 #include <utility>
 
+#include <ATen/ATen.h>
+
 #include "io/crc32c.h"
 #include "io/file_system.h"
 #include "src/base/error.h"
@@ -30,8 +32,8 @@ std::string read_config(const std::filesystem::path& folder) {
 
 }  // namespace
 
-ModelSource::ModelSource(std::filesystem::path folder, int first_blocks)
-    : folder_(std::move(folder)), config_text_(read_config(folder_)) {
+ModelSource::ModelSource(std::filesystem::path folder, int first_blocks, at::Device device)
+    : folder_(std::move(folder)), device_(device), config_text_(read_config(folder_)) {
   models::ModelConfig config =
       models::parse_model_config(config_text_, (folder_ / "config.json").string());
   if (first_blocks > config.num_hidden_layers) {
@@ -60,7 +62,8 @@ models::NamedTensors ModelSource::read(const std::vector<models::TensorSpec>& sp
   for (const models::TensorSpec& spec : specs) {
     const std::string name =
         spec.name.starts_with(strip) ? spec.name.substr(strip.size()) : spec.name;
-    tensors.emplace(name, reader_->read(stored_name(spec.name), spec.shape, at::kFloat));
+    tensors.emplace(name,
+                    reader_->read(stored_name(spec.name), spec.shape, at::kFloat).to(device_));
   }
   return tensors;
 }

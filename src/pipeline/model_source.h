@@ -12,16 +12,19 @@
 
 namespace lrq::pipeline {
 
-/// A model folder: its configuration, its family, and its tensors on demand.
-/// Each rank opens its own; only the tensors that are asked for are touched.
+/// A model folder: its configuration, its family, and its tensors on demand, on the device that
+/// this rank computes on.  Each rank opens its own; only the tensors that are asked for are
+/// touched.
 class ModelSource {
  public:
   /// first_blocks: use only so many blocks of the model (0: all of them).
   /// Throws DataError: no folder, no config.json, an unknown architecture, a broken checkpoint;
   /// UsageError: more first_blocks than the model has.
-  explicit ModelSource(std::filesystem::path folder, int first_blocks = 0);
+  explicit ModelSource(std::filesystem::path folder, int first_blocks = 0,
+                       at::Device device = at::kCPU);
 
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
+  [[nodiscard]] at::Device device() const { return device_; }
   [[nodiscard]] const models::Family& family() const { return *family_; }
   [[nodiscard]] const models::ModelConfig& config() const { return family_->config(); }
   [[nodiscard]] int blocks() const { return static_cast<int>(config().num_hidden_layers); }
@@ -47,6 +50,7 @@ class ModelSource {
                                           const std::string& strip) const;
 
   std::filesystem::path folder_;
+  at::Device device_;
   std::string config_text_;
   std::unique_ptr<models::Family> family_;
   std::unique_ptr<io::CheckpointReader> reader_;

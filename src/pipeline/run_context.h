@@ -40,6 +40,8 @@ struct RunContext {
   KeptSamples* kept = nullptr;  ///< with Targets::kMemory
   int resident_blocks = 0;      ///< of a rank, in memory at the same time; 0: all
 
+  /// What this rank computes on: its weights', and so that of everything that meets them.
+  [[nodiscard]] at::Device device() const { return model.device(); }
   [[nodiscard]] int ranks() const { return transport.size(); }
   [[nodiscard]] int rank() const { return transport.rank().value; }
   [[nodiscard]] std::int64_t hidden() const { return model.config().hidden_size; }

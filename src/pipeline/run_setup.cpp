@@ -140,8 +140,9 @@ at::Tensor calibration_tokens(const CalibrationRequest& request, const ModelSour
     text += files->read(path);
   }
   auto ids = io::open_tokenizer(model.folder())->encode(text, io::Tokenizer::AddSpecial::kYes);
-  const at::Tensor stream =
-      at::from_blob(ids.data(), {static_cast<std::int64_t>(ids.size())}, at::kInt).clone();
+  const at::Tensor stream = at::from_blob(ids.data(), {static_cast<std::int64_t>(ids.size())},
+                                          at::device(at::kCPU).dtype(at::kInt))
+                                .clone();
   if (stream.numel() > 0 && stream.max().item<std::int32_t>() >= vocab) {
     throw DataError({.what = concat("the tokenizer gives id ", stream.max().item<std::int32_t>(),
                                     ", and the model's vocabulary has ", vocab, " entries"),

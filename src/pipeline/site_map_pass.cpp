@@ -13,6 +13,7 @@
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/forward_pass.h"
 #include "src/pipeline/frozen_stage.h"
+#include "src/pipeline/host_memory.h"
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -28,20 +29,22 @@ void build(const RunContext& context, BlockIndex block, std::span<const at::Tens
   const models::BlockMethod method = block_method(context.recipe);
   const models::NamedTensors weights = context.model.block(block);
   const models::NamedTensors start = models::initial_learnables(
-      family, weights, context.states.load_statistics(block).tensors, method);
-  context.states.save_maps(
-      block,
-      {.tensors = models::build_site_maps(family, weights, start, method, inputs, context.compute,
-                                          {.seed = context.seed, .block = block.value}),
-       .metadata = {{"format", "lrq-dist maps 1"}, {"block", concat(block)}}});
+      family, weights,
+      models::on_device(context.states.load_statistics(block).tensors, context.device()), method);
+  const models::NamedTensors maps =
+      models::build_site_maps(family, weights, start, method, inputs, context.compute,
+                              {.seed = context.seed, .block = block.value});
+  context.states.save_maps(block,
+                           {.tensors = on_host(maps),
+                            .metadata = {{"format", "lrq-dist maps 1"}, {"block", concat(block)}}});
 }
 
 /// Sums over samples run in their order (docs/architecture.md, "What the bits depend on").
 at::Tensor mean_of_inputs(const RunContext& context) {
-  const auto reader = context.activations.open(wave_input(0), context.samples);
-  at::Tensor sum = reader->read(0).to(at::kFloat);
+  const SampleReader reader(context, wave_input(0));
+  at::Tensor sum = reader.read(0).to(at::kFloat);
   for (std::int64_t sample = 1; sample < context.samples; ++sample) {
-    sum += reader->read(sample).to(at::kFloat);
+    sum += reader.read(sample).to(at::kFloat);
   }
   return (sum / static_cast<double>(context.samples)).to(context.store);
 }
@@ -76,7 +79,10 @@ void build_maps_from_mean(const RunContext& context) {
     return x;
   };
   run_forward(context.transport, plan,
-              {.tokens = context.tokens, .hidden = context.hidden(), .dtype = context.store},
+              {.tokens = context.tokens,
+               .hidden = context.hidden(),
+               .dtype = context.store,
+               .device = context.device()},
               {.source = [&](std::int64_t) { return std::vector{mean_of_inputs(context)}; },
                .blocks = mine.size(),
                .block = forward});
@@ -86,10 +92,10 @@ void build_maps_from_mean(const RunContext& context) {
 void build_maps_from_tokens(const RunContext& context, BlockIndex block) {
   if (context.states.has_maps(block)) return;
   const c10::NoGradGuard no_grad;
-  const auto reader = context.activations.open(wave_input(block.value), context.samples);
+  const SampleReader reader(context, wave_input(block.value));
   std::vector<at::Tensor> inputs;
   for (std::int64_t sample = 0; sample < context.samples; ++sample) {
-    inputs.push_back(reader->read(sample));
+    inputs.push_back(reader.read(sample));
   }
   build(context, block, inputs);
 }

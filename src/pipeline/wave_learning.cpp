@@ -18,6 +18,7 @@
 #include "src/pipeline/cluster_calibration.h"
 #include "src/pipeline/frozen_stage.h"
 #include "src/pipeline/gptq_rounding.h"
+#include "src/pipeline/host_memory.h"
 #include "src/pipeline/idle_ranks.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
@@ -82,6 +83,7 @@ class LearningStage {
                                .tokens = context.tokens,
                                .hidden = context.hidden(),
                                .dtype = context.store,
+                               .device = context.device(),
                                .counted = true};
     if (plan.previous[rank] >= 0) {
       inbound_.emplace(context.transport, Rank{plan.previous[rank]}, message,
@@ -258,16 +260,15 @@ class LearningStage {
   void add_calibrated(BlockIndex index, models::NamedTensors& learned) const {
     const recipe::Recipe& recipe = context_.recipe;
     if (!has_clusters(recipe) && !rounds_by_gptq(recipe)) return;
-    const auto reader = context_.activations.open(
-        independent() ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value}}
-                      : wave_input(index.value),
-        context_.samples);
+    const SampleReader reader(context_, independent() ? io::Boundary{io::Chain::kFullPrecision,
+                                                                     BoundaryIndex{index.value}}
+                                                      : wave_input(index.value));
     const models::NamedTensors weights = context_.model.block(index);
     const BlockSamples block{.family = context_.model.family(),
                              .weights = weights,
                              .recipe = recipe,
                              .samples = context_.samples,
-                             .read = [&](std::int64_t sample) { return reader->read(sample); },
+                             .read = [&](std::int64_t sample) { return reader.read(sample); },
                              .compute = context_.compute};
     if (has_clusters(recipe)) {
       learned.merge(
@@ -313,15 +314,19 @@ class LearningStage {
     if (originals_) originals_->enter(i);
   }
 
+  /// What has been read, on the run's device.
+  [[nodiscard]] std::vector<at::Tensor> here(std::vector<at::Tensor> samples) const {
+    for (at::Tensor& sample : samples) sample = on_device_of(context_, sample);
+    return samples;
+  }
+
   /// One step of one block; passing: behind the block before, then behind this one.
   void train(std::size_t i, std::int64_t step, Passing& passing) {
     LearningBlock& block = blocks_[i];
     const bool first = block.index.value == task_.blocks.first;
     const std::vector<at::Tensor> inputs =
-        first || independent() ? samples_->inputs(i, step) : std::move(passing.outputs);
-    if (!recomputes() || first) {
-      passing.targets = samples_->targets(i, step);
-    }
+        first || independent() ? here(samples_->inputs(i, step)) : std::move(passing.outputs);
+    if (!recomputes() || first) passing.targets = here(samples_->targets(i, step));
     for (at::Tensor& x : passing.targets) {
       if (recomputes()) x = originals_->forward(static_cast<int>(i), x);
     }

@@ -79,7 +79,7 @@ std::int64_t ClusterLayout::channels() const {
 }
 
 Tensor ClusterLayout::column_group(at::Device device) const {
-  Tensor result = at::empty({channels()}, at::kLong);
+  Tensor result = at::empty({channels()}, at::device(at::kCPU).dtype(at::kLong));
   std::int64_t* next = result.mutable_data_ptr<std::int64_t>();
   for (const Run& run : runs) next = std::fill_n(next, run.channels, run.cluster);
   return result.to(device);

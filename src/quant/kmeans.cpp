@@ -206,7 +206,8 @@ void merge_small(const Rows& points, Partition& partition, std::int64_t min_clus
 }
 
 Tensor tensor_of(const std::vector<Index>& labels, at::Device device) {
-  Tensor result = at::empty({static_cast<std::int64_t>(labels.size())}, at::kLong);
+  Tensor result =
+      at::empty({static_cast<std::int64_t>(labels.size())}, at::device(at::kCPU).dtype(at::kLong));
   std::transform(labels.begin(), labels.end(), result.mutable_data_ptr<std::int64_t>(),
                  [](Index label) { return static_cast<std::int64_t>(label); });
   return result.to(device);
@@ -217,7 +218,8 @@ Clusters finished(const Tensor& points, const Rows& rows, Partition partition,
   renumber(rows, partition);
   merge_small(rows, partition, options.min_cluster);
   const Tensor centres =
-      at::tensor(partition.centres.numbers, at::kDouble).view({-1, points.size(1)});
+      at::tensor(partition.centres.numbers, at::device(at::kCPU).dtype(at::kDouble))
+          .view({-1, points.size(1)});
   return {.labels = tensor_of(partition.labels, points.device()),
           .centres = centres.to(points.device()),
           .inertia = inertia_of(rows, partition)};
@@ -246,7 +248,7 @@ Clusters kmeans(const Tensor& points, std::int64_t clusters, std::uint64_t key,
   for (int restart = 0; restart < options.restarts; ++restart) {
     const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(
         splitmix64(key ^ static_cast<std::uint64_t>(restart)));
-    const Tensor uniform = at::rand({wanted}, generator, at::TensorOptions().dtype(at::kDouble));
+    const Tensor uniform = at::rand({wanted}, generator, at::device(at::kCPU).dtype(at::kDouble));
     Rows centres = seed(rows, static_cast<Index>(wanted), uniform.const_data_ptr<double>());
     Partition found = iterate(rows, std::move(centres), options);
     if (found.inertia < best.inertia) best = std::move(found);
@@ -283,7 +285,7 @@ ClusterOrder cluster_order(const Tensor& labels) {
   const c10::NoGradGuard no_grad;
   expect(labels.dim() == 1 && labels.numel() > 0 && labels.scalar_type() == at::kLong,
          "labels are [n] int64 and not empty");
-  const Tensor counts = at::bincount(labels).to(at::kCPU).contiguous();
+  const Tensor counts = at::bincount(labels.to(at::kCPU)).contiguous();
   const std::int64_t* const first = counts.const_data_ptr<std::int64_t>();
   return {.idx = at::argsort(labels, /*stable=*/true), .counts = {first, first + counts.numel()}};
 }

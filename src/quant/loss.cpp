@@ -97,7 +97,9 @@ Tensor token_weights(const Tensor& f, const TokenWeightOptions& options) {
   const Tensor ones = at::ones_like(energy);
   Tensor weights = options.by_energy ? energy.clamp_min(kSmallestEnergy).reciprocal() : ones;
   if (options.massive == MassiveTokens::kKeep) return weights;
-  const Tensor median = std::get<0>(energy.sqrt().median(1, /*keepdim=*/true));
+  // Sorted, as at::median has no reproducible form on a GPU.  Of an even number: the lower one.
+  const Tensor sorted = std::get<0>(energy.sqrt().sort(1));
+  const Tensor median = sorted.narrow(1, (sorted.size(1) - 1) / 2, 1);
   const Tensor bound = (median * options.massive_above).square();
   const Tensor massive = energy > bound;
   if (options.massive == MassiveTokens::kDownweight) {

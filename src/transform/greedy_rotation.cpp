@@ -32,7 +32,7 @@ Extremes find_extremes(const Tensor& rows, OutlierIndex index) {
 
 // S(d) base S(d).
 Tensor exchanged(const Tensor& base, std::int64_t d) {
-  Tensor order = at::arange(base.size(0), at::kLong);
+  Tensor order = at::arange(base.size(0), base.options().dtype(at::kLong));
   order[0] = d;
   order[d] = 0;
   return base.index_select(0, order).index_select(1, order);
@@ -51,7 +51,7 @@ Tensor product_of(const Tensor& base, const std::vector<std::int64_t>& outliers,
 
 Tensor base_rotation(std::int64_t n) {
   expect(n > 0, "a rotation has a size");
-  Tensor base = at::eye(n, at::kDouble);
+  Tensor base = at::eye(n, at::device(at::kCPU).dtype(at::kDouble));
   auto e = base.accessor<double, 2>();
   for (std::int64_t i = 0; i + 1 < n; ++i) {  // base <- G_i base, which mixes two rows
     const double c = 1 / std::sqrt(static_cast<double>(i + 2));

@@ -64,7 +64,9 @@ std::int64_t hadamard_size(std::int64_t head_dim) {
   return head_dim & -head_dim;
 }
 
-at::Tensor hadamard_parameter(std::int64_t n) { return at::full({1}, n, at::kLong); }
+at::Tensor hadamard_parameter(std::int64_t n) {
+  return at::full({1}, n, at::device(at::kCPU).dtype(at::kLong));
+}
 
 const Kind& hadamard_kind() {
   static constexpr Kind kKind = {.name = "hadamard",

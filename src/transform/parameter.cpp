@@ -8,7 +8,9 @@
 namespace lrq::transform {
 
 at::Tensor as_operand(const at::Tensor& parameter, const at::Tensor& operand) {
-  return parameter.to(operand.device(), operand.scalar_type());
+  expect(parameter.device() == operand.device(),
+         "a transform's parameter is on its operand's device");
+  return parameter.to(operand.scalar_type());
 }
 
 at::Tensor as_rows(const at::Tensor& operand, std::int64_t width) {

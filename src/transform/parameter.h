@@ -8,8 +8,8 @@
 // What the kinds share in handling their parameters.
 namespace lrq::transform {
 
-/// The parameter in an operand's dtype and on its device; gradient passes, nothing is copied if it
-/// is there already.
+/// The parameter in an operand's dtype; gradient passes, nothing is copied if it has it already.
+/// Throws BugError if it lies on another device: a chain is moved once, not at every use.
 [[nodiscard]] at::Tensor as_operand(const at::Tensor& parameter, const at::Tensor& operand);
 
 /// View an operand [..., C] as [M, width]; C is a multiple of width.

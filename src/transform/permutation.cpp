@@ -22,9 +22,10 @@ std::string permutation_problem(const at::Tensor& permutation, std::int64_t chan
 }  // namespace
 
 at::Tensor permute_channels(const at::Tensor& permutation, const at::Tensor& x) {
-  expect(x.dim() > 0 && permutation.numel() == x.size(-1), "a permutation is [C]");
+  expect(x.dim() > 0 && permutation.numel() == x.size(-1) && permutation.device() == x.device(),
+         "a permutation is [C] on its operand's device");
   // gather walks along the rows: several times as fast here as index_select, which walks down.
-  return x.gather(-1, permutation.to(x.device()).expand_as(x));
+  return x.gather(-1, permutation.expand_as(x));
 }
 
 at::Tensor unpermute_channels(const at::Tensor& permutation, const at::Tensor& x) {

@@ -13,7 +13,8 @@ namespace lrq::transform {
 /// tensor that says all about it: y = x W' + b = apply(x) fold(W)' + (b + bias_term(W)), in real
 /// arithmetic exactly.  x [..., C], weight [O, C], contiguous, float32 or float64; gradients flow
 /// through x, the weight and, where it is a float tensor, the parameter, which is taken in the
-/// operand's dtype.  Results are contiguous; one may be the operand itself.
+/// operand's dtype.  Parameters are on their operands' device, but for the size of a Hadamard
+/// matrix, which the host reads.  Results are contiguous; one may be the operand itself.
 /// Throws BugError on shapes that do not fit.  Threads: any.
 struct Kind {
   std::string_view name;  ///< as in a block file: "rotation"

@@ -76,7 +76,7 @@ std::vector<Search> start(const Tensor& x, std::int64_t block, Blocks blocks) {
   std::vector<Search> searches;
   const auto add = [&](const Tensor& rows) {
     searches.push_back({.columns = rows.t().clone(at::MemoryFormat::Contiguous),
-                        .product = at::eye(block, at::kDouble)});
+                        .product = at::eye(block, at::device(at::kCPU).dtype(at::kDouble))});
   };
   if (blocks == Blocks::kShared) {
     add(sample.reshape({-1, block}));

@@ -73,9 +73,9 @@ TEST(ChooseGpuTest, FewerGpusThanRanksAreRefusedWithBothNumbersOnEveryRank) {
 }
 
 TEST(ChooseGpuTest, NoGpuIsRefusedWithWhatIsVisible) {
-  EXPECT_EQ(refusal({}, 0).what, "transport nccl, and CUDA sees no GPU");
+  EXPECT_EQ(refusal({}, 0).what, "device cuda is asked for and there is no CUDA device");
   EXPECT_EQ(refusal({{"CUDA_VISIBLE_DEVICES", ""}}, 0).what,
-            "transport nccl, and CUDA sees no GPU (CUDA_VISIBLE_DEVICES is '')");
+            "device cuda is asked for and there is no CUDA device (CUDA_VISIBLE_DEVICES is '')");
 }
 
 TEST(ChooseGpuTest, SeveralGpusAndNoLocalRankAreRefused) {

@@ -214,8 +214,13 @@ class BadOptionTest(BadInputTest):
     def test_what_this_version_cannot_do(self):
         self.assert_ends(2, "nccl", "--transport mpi",
                          arguments=self.asked(*WBITS, "--transport", "nccl"))
-        self.assert_ends(2, "cuda", "--device cpu",
-                         arguments=self.asked(*WBITS, "--device", "cuda"))
+
+    def test_a_gpu_where_there_is_none(self):
+        for arguments in (self.asked(*WBITS, "--device", "cuda"),
+                          ["eval", "--model", program.MODEL, "--ppl", self.calib, "--device",
+                           "cuda"]):
+            self.assert_ends(2, "device cuda is asked for and there is no CUDA device",
+                             "--device cpu", arguments=arguments)
 
     def test_an_unknown_option_or_command(self):
         self.assert_ends(2, "--frobnicate", "calibrate --help",

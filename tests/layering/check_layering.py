@@ -7,6 +7,7 @@ Usage: check_layering.py ROOT
   (docs/architecture.md);
 - HDF5, MPI, NCCL and CUDA headers stand in .cpp files only, torch/torch.h nowhere;
 - every plug-in file has its line in the registry of its kind;
+- no tensor is made without saying its device;
 - nothing refers to a folder outside the repository.
 Prints one line per fault and exits 1 if there are any.
 """
@@ -56,6 +57,11 @@ BY_CONTENT = (
     ("export format", "src/export", re.compile(r"^Report export_\w+\(const Job&", re.M),
      "src/export/registry.cpp"),
 )
+# Makes a tensor from nothing; ..._like takes its device from a tensor.
+MAKES_TENSOR = re.compile(
+    r"\bat::(empty|empty_strided|zeros|ones|full|arange|linspace|eye|tensor|scalar_tensor|rand|randn"
+    r"|randint|randperm|from_blob)\(")
+SAYS_DEVICE = re.compile(r"options\b|\bdevice\b|\bkCPU\b|\bkMeta\b|\bon_host\b")
 OUTSIDE = re.compile(r"\.\./" + r"shared\b|/work/" + r"shared\b")
 TEXT_SUFFIXES = SUFFIXES | {".py", ".sh", ".md", ".txt", ".cmake", ".toml", ".json", ".in",
                             ".sbatch", ".example", ""}
@@ -110,6 +116,27 @@ def check_includes(root):
             yield from check_include(root, relative, line, bracket, name)
 
 
+def in_parentheses(text, start):
+    """What stands between the parenthesis before `start` and its partner."""
+    depth = 1
+    for end in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[start:end]
+    return text[start:]
+
+
+def check_devices(root):
+    for path in product_sources(root):
+        text = path.read_text(encoding="utf-8")
+        for match in MAKES_TENSOR.finditer(text):
+            if SAYS_DEVICE.search(in_parentheses(text, match.end())):
+                continue
+            line = text.count("\n", 0, match.start()) + 1
+            yield (f"{path.relative_to(root).as_posix()}:{line}: at::{match[1]} says no device: "
+                   "pass the options of a tensor that it meets, or at::device(...)")
+
+
 def registered(root, registry, name, ignored=r"//[^\n]*"):
     path = root / registry
     if not path.is_file():
@@ -148,7 +175,7 @@ def check_outside(root):
 
 
 def faults(root):
-    for check in (check_includes, check_plugins, check_outside):
+    for check in (check_includes, check_devices, check_plugins, check_outside):
         yield from check(root)
 
 

@@ -99,6 +99,13 @@ class CheckLayeringTest(unittest.TestCase):
         self.write("src/export/shard_plan.cpp", "void help() {}")
         self.assert_one_fault("export format 'gptq' has no line")
 
+    def test_a_tensor_without_a_device_is_named(self):
+        self.write("src/quant/a.cpp",
+                   "at::zeros({f(2)}, x.options().dtype(at::kLong));\n"
+                   "at::empty({n, 2}, at::device(at::kCPU).dtype(at::kLong)); at::ones_like(x);\n"
+                   "at::full({g(1)}, 3, at::kLong);\n")
+        self.assert_one_fault("src/quant/a.cpp:3: at::full says no device")
+
     def test_a_path_outside_the_repository_is_named(self):
         self.write("docs/a.md", "see ../" + "shared/data\n")
         self.assert_one_fault("docs/a.md:1")

@@ -69,7 +69,8 @@ class Cluster:
             raise unittest.SkipTest(f"a Slurm of one's own needs root and {', '.join(NEEDED)}; "
                                     f"missing: {', '.join(missing) or 'root'}")
         self.folder = pathlib.Path(folder)
-        self.environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
+        self.environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf"),
+                            "CUDA_VISIBLE_DEVICES": ""}  # ranks are to compute on the CPU
         for name in ("state", "tmp-n1", "tmp-n2", "spool-n1", "spool-n2"):
             (self.folder / name).mkdir()
         self.folder.chmod(0o755)

@@ -1,0 +1,26 @@
+#include "src/pipeline/host_memory.h"
+
+#include <ATen/ATen.h>
+
+namespace lrq::pipeline {
+
+SampleReader::SampleReader(const RunContext& context, const io::Boundary& boundary)
+    : reader_(context.activations.open(boundary, context.samples)), device_(context.device()) {}
+
+at::Tensor SampleReader::read(std::int64_t sample) const {
+  return reader_->read(sample).to(device_);
+}
+
+at::Tensor on_device_of(const RunContext& context, const at::Tensor& sample) {
+  return sample.to(context.device());
+}
+
+at::Tensor on_host(const at::Tensor& tensor) { return tensor.to(at::kCPU); }
+
+models::NamedTensors on_host(const models::NamedTensors& tensors) {
+  models::NamedTensors copies;
+  for (const auto& [name, tensor] : tensors) copies.emplace(name, on_host(tensor));
+  return copies;
+}
+
+}  // namespace lrq::pipeline
