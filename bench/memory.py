@@ -18,6 +18,7 @@ import rows
 import runs
 
 GIB = 1024.0 ** 3
+LIMIT = 1024 * 2**20  # bytes
 BLOCKS, VOCABULARY = 2, 512
 SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
          "hidden_size": 8192, "intermediate_size": 28672, "num_attention_heads": 64,
@@ -89,11 +90,11 @@ def make_model(folder):
     numpy.save(folder / "tokens.npy", ids)
 
 
-def calibrate(options, run):
+def calibrate(options, run, job, limit=()):
     shutil.rmtree(run, ignore_errors=True)
     result = run.with_suffix(".json")
-    runs.run_logged([runs.PROGRAM, "calibrate", "--run", run, "--json", result, "--threads",
-                     options.threads, *options.job], run.with_suffix(".log"))
+    runs.run_logged([*limit, runs.PROGRAM, "calibrate", "--run", run, "--json", result, "--threads",
+                     options.threads, *job], run.with_suffix(".log"))
     found = runs.read_json(result)
     return {"memory": max(found["peak_memory_bytes"]), "seconds": found["seconds"],
             "steps": found["block_steps"]}
@@ -105,10 +106,10 @@ def large(options, folder):
     lines = [rows.table_line(("blocks of LLaMA-2-70B's shape", "peak memory [GiB]", "block steps",
                               "seconds")), "|---|--:|--:|--:|"]
     for number, (name, more) in enumerate(LARGE):
-        options.job = ["--model", model, "--calib", model / "tokens.npy", "--nsamples", 4,
-                       "--seqlen", 256, "--recipe", "lrquant-w4a4", "--epochs", 1, *more]
+        job = ["--model", model, "--calib", model / "tokens.npy", "--nsamples", 4,
+               "--seqlen", 256, "--recipe", "lrquant-w4a4", "--epochs", 1, *more]
         run = folder / f"large-{number}"
-        found = calibrate(options, run)
+        found = calibrate(options, run, job)
         shutil.rmtree(run)
         lines.append(rows.table_line((name, f"{found['memory'] / GIB:.2f}", str(found["steps"]),
                                       f"{found['seconds']:.0f}")))
@@ -124,10 +125,10 @@ def bounded(options, folder):
     first = None
     for number, (name, more) in enumerate(BOUNDED):
         run = folder / f"bounded-{number}"
-        options.job = ["--model", runs.MODEL, "--calib", runs.TEXTS / "valid.joined.txt",
-                       "--calib-stride", 500, "--nsamples", 64, "--seqlen", 256, "--recipe",
-                       "lrquant-w4a4", "--epochs", 1, "--wave", 8, "--dtype", "float32", *more]
-        found = calibrate(options, run)
+        job = ["--model", runs.MODEL, "--calib", runs.TEXTS / "valid.joined.txt", "--calib-stride",
+               500, "--nsamples", 64, "--seqlen", 256, "--recipe", "lrquant-w4a4", "--epochs", 1,
+               "--wave", 8, "--dtype", "float32", *more]
+        found = calibrate(options, run, job, ("prlimit", f"--data={LIMIT}"))
         on_disk = sum(file.stat().st_size for file in (run / "activations").iterdir())
         shutil.rmtree(run / "activations")
         equal = first is None or blocks_are_equal(first, run)
@@ -138,7 +139,8 @@ def bounded(options, folder):
         runs.say(lines[-1])
     return ("\n".join(lines) + "\n\nSmolLM2-135M, 30 blocks, 64 samples of 256 tokens, "
             "lrquant-w4a4, waves of 8, one epoch, float32; one rank, "
-            f"{options.threads} thread(s).\n")
+            f"{options.threads} thread(s), held to {LIMIT / 2**20:.0f} MiB of memory of its own "
+            "(RLIMIT_DATA), less than the activations of all blocks.\n")
 
 
 def blocks_are_equal(one, two):
