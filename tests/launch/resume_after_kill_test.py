@@ -59,7 +59,7 @@ class KilledTest(program.ProgramTest):
                 os.kill(chosen[1], signal.SIGKILL)
             except ProcessLookupError:
                 chosen = None
-        end = program.finish(job, since)
+        end = program.finish(job, since, within=30)
         if end.code == 0:
             return True
         needed, there = files_of_named_cut(self.folder / run_name)
