@@ -109,6 +109,16 @@ std::optional<RunManifest> load_manifest(const FileSystem& files, const fs::path
   }
 }
 
+RunManifest require_manifest(const FileSystem& files, const std::filesystem::path& run) {
+  auto manifest = load_manifest(files, run);
+  if (!manifest) {
+    throw DataError({.what = "the folder holds no run.json",
+                     .where = run.string(),
+                     .fix = "name the run directory that lrq-dist calibrate wrote"});
+  }
+  return *std::move(manifest);
+}
+
 std::vector<std::string> differences(const Texts& run, const Texts& asked) {
   const auto shown = [](const Texts& texts, const std::string& key) {
     const auto found = texts.find(key);

@@ -34,6 +34,10 @@ void save_manifest(FileSystem& files, const std::filesystem::path& run,
 [[nodiscard]] std::optional<RunManifest> load_manifest(const FileSystem& files,
                                                        const std::filesystem::path& run);
 
+/// The same, and a DataError that says what to name where there is no run.json.
+[[nodiscard]] RunManifest require_manifest(const FileSystem& files,
+                                           const std::filesystem::path& run);
+
 /// One line per difference: "recipe.train.wave: run has 8, asked 4".
 [[nodiscard]] std::vector<std::string> differences(const std::map<std::string, std::string>& run,
                                                    const std::map<std::string, std::string>& asked);

@@ -10,25 +10,20 @@
 namespace lrq::cli {
 
 FinishedRun open_run(const io::FileSystem& files, const std::string& run) {
-  const auto manifest = io::load_manifest(files, run);
-  if (!manifest) {
-    throw DataError({.what = "the folder holds no run.json",
-                     .where = run,
-                     .fix = "name the run directory that lrq-dist calibrate wrote"});
-  }
-  if (!manifest->finished) {
+  const io::RunManifest manifest = io::require_manifest(files, run);
+  if (!manifest.finished) {
     throw DataError({.what = "the run is not finished",
                      .where = run,
                      .fix = "finish it: the same calibrate command with --resume"});
   }
   FinishedRun found;
-  found.recipe = recipe::parse_recipe(manifest->about.at("recipe_toml"), run + "/run.json",
+  found.recipe = recipe::parse_recipe(manifest.about.at("recipe_toml"), run + "/run.json",
                                       [](const std::string&) { return std::nullopt; });
-  found.model = manifest->about.at("model_folder");
-  found.fingerprint = manifest->identity.at("model");
-  found.blocks = std::stoi(manifest->about.at("blocks"));
-  found.dtype = manifest->identity.at("dtype") == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  found.identity = manifest->identity;
+  found.model = manifest.about.at("model_folder");
+  found.fingerprint = manifest.identity.at("model");
+  found.blocks = std::stoi(manifest.about.at("blocks"));
+  found.dtype = manifest.identity.at("dtype") == "bfloat16" ? at::kBFloat16 : at::kFloat;
+  found.identity = manifest.identity;
   return found;
 }
 

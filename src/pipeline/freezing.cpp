@@ -12,6 +12,7 @@
 
 #include "dist/collectives.h"
 #include "io/io_thread.h"
+#include "io/read_ahead.h"
 #include "src/base/text.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/forward_pass.h"
@@ -225,9 +226,8 @@ std::vector<PropagatedLoss> propagate_wave(const RunContext& context, BlockRange
   const auto rank = static_cast<std::size_t>(context.rank());
   std::optional<FreezingStage> stage;
   if (!plan.ranks[rank].empty()) {
-    BlockRange mine = partition(std::vector<double>(static_cast<std::size_t>(blocks.size()), 1.0),
-                                stages)[rank / static_cast<std::size_t>(shape.replicas)];
-    mine = {mine.first + blocks.first, mine.last + blocks.first};
+    const BlockRange mine =
+        split_evenly(blocks, stages)[rank / static_cast<std::size_t>(shape.replicas)];
     stage.emplace(context, blocks, mine, samples_of_replica(shape, context.rank() % shape.replicas),
                   learnables_of);
     if (store_outputs == StoreOutputs::kYes && plan.next[rank] < 0) stage->store_outputs(outputs);

@@ -124,7 +124,7 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
   const c10::NoGradGuard no_grad;
   const int blocks = context.model.blocks();
   const int stages = std::min(context.ranks(), blocks);
-  const auto ranges = partition(std::vector<double>(static_cast<std::size_t>(blocks), 1.0), stages);
+  const auto ranges = split_evenly({0, blocks}, stages);
   const Plan plan = plan_forward({.ranks = context.ranks(),
                                   .stages = stages,
                                   .samples = context.samples,
@@ -141,21 +141,21 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
   }
   dist::barrier(context.transport, "old shards removed");
   ChainStage stage(context, ranges[static_cast<std::size_t>(context.rank())]);
-  run_forward(
-      context.transport, plan,
-      {.tokens = context.tokens,
-       .hidden = context.hidden(),
-       .dtype = context.store,
-       .device = context.device()},
-      {.source =
-           [&](std::int64_t sample) {
-             return std::vector{stage.embed(tokens[sample].unsqueeze(0).to(context.device(), at::kLong), sample)};
-           },
-       .blocks = stage.blocks(),
-       .block =
-           [&](int i, const std::vector<at::Tensor>& x, std::int64_t sample) {
-             return std::vector{stage.forward(i, x.front(), sample)};
-           }});
+  run_forward(context.transport, plan,
+              {.tokens = context.tokens,
+               .hidden = context.hidden(),
+               .dtype = context.store,
+               .device = context.device()},
+              {.source =
+                   [&](std::int64_t sample) {
+                     return std::vector{stage.embed(
+                         tokens[sample].unsqueeze(0).to(context.device(), at::kLong), sample)};
+                   },
+               .blocks = stage.blocks(),
+               .block =
+                   [&](int i, const std::vector<at::Tensor>& x, std::int64_t sample) {
+                     return std::vector{stage.forward(i, x.front(), sample)};
+                   }});
   stage.seal();
   dist::barrier(context.transport, "full-precision chain sealed");
 }

@@ -57,6 +57,16 @@ std::vector<BlockRange> partition(const std::vector<double>& block_costs, int st
   return {};
 }
 
+std::vector<BlockRange> split_evenly(BlockRange blocks, int stages) {
+  auto ranges =
+      partition(std::vector<double>(static_cast<std::size_t>(blocks.size()), 1.0), stages);
+  for (BlockRange& range : ranges) {
+    range.first += blocks.first;
+    range.last += blocks.first;
+  }
+  return ranges;
+}
+
 std::vector<BlockRange> waves_of(int blocks, int width) {
   expect(blocks >= 1 && width >= 1, "a model has blocks and a wave has a width");
   std::vector<BlockRange> waves;

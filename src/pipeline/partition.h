@@ -20,6 +20,9 @@ struct BlockRange {
 [[nodiscard]] std::vector<BlockRange> partition(const std::vector<double>& block_costs, int stages,
                                                 double first_extra = 0.0, double last_extra = 0.0);
 
+/// Blocks that all cost the same, split into stages by partition().
+[[nodiscard]] std::vector<BlockRange> split_evenly(BlockRange blocks, int stages);
+
 /// The waves of a model: wave w holds blocks w*width .. min((w+1)*width, blocks)-1; width > blocks
 /// means blocks.  Never depends on ranks.
 [[nodiscard]] std::vector<BlockRange> waves_of(int blocks, int width);

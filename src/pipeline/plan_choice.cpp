@@ -64,6 +64,7 @@ std::vector<Schedule> compare_schedules(const BlockWork& work, const ModelFigure
     RunShape other = shape;
     other.replicas = wave_layout(work.recipe, shape.ranks, wave, 0).replicas;
     for (const Targets targets : {Targets::kDisk, Targets::kMemory, Targets::kRecompute}) {
+      if (!takes_targets(work.recipe, targets)) continue;
       other.targets = targets;
       schedules.push_back(schedule_of(work, model, machine, other, wave));
     }

@@ -18,13 +18,10 @@ namespace {
 constexpr double kStateTensors = 4.0;  // values, two moments, the best epoch: BlockTrainer::state
 constexpr double kSnapshotsOnDisk = 2.0;  // the newest named one and the one in the making
 
-std::vector<BlockRange> split(int blocks, int stages) {
-  return partition(std::vector<double>(static_cast<std::size_t>(blocks), 1.0), stages);
-}
-
 void check(const BlockWork& work, const RunShape& shape) {
   const std::int64_t batch = work.recipe.train.batch_size;
   check_replicas(work.recipe, shape.ranks, shape.replicas);
+  check_targets(work.recipe, shape.targets);
   if (shape.slow_rank >= shape.ranks) {
     throw UsageError({.what = concat("there is no rank ", shape.slow_rank, " among ", shape.ranks),
                       .where = "option --slow-rank",
@@ -80,11 +77,11 @@ class Estimator {
 
   [[nodiscard]] std::vector<RankEstimate> memories() const {
     const int chain_stages = std::min(shape_.ranks, model_.blocks);
-    const auto chain_ranges = split(model_.blocks, chain_stages);
+    const auto chain_ranges = split_evenly({0, model_.blocks}, chain_stages);
     std::map<int, std::vector<BlockRange>> by_width;
     for (const BlockRange& wave : waves_) {
       if (!by_width.contains(wave.size())) {
-        by_width[wave.size()] = split(wave.size(), learning_stages(wave.size()));
+        by_width[wave.size()] = split_evenly({0, wave.size()}, learning_stages(wave.size()));
       }
     }
     std::vector<RankEstimate> ranks;
@@ -151,14 +148,12 @@ class Estimator {
   [[nodiscard]] bool recomputes() const { return shape_.targets == Targets::kRecompute; }
   /// Tensors of a sample that pass from stage to stage: the original chain's too, or not.
   [[nodiscard]] double tensors_each() const { return recomputes() ? 2.0 : 1.0; }
-  /// Samples that a stage reads for each one that it takes through its blocks.
+  /// Samples that a stage's I/O thread reads, while it computes, for each one that it takes through
+  /// its blocks.
   [[nodiscard]] double reads_of(int stage, double blocks) const {
     if (recomputes()) return stage == 0 ? 2.0 : 0.0;
     return blocks + (stage == 0 ? 1.0 : 0.0);
   }
-
-  /// Seconds of an action that computes while another thread reads and writes files.
-  static double both(double compute, double files) { return std::max(compute, files); }
 
   /// Rank-seconds that ranks of a phase spend on their own lists, and before them on their blocks.
   static double busy_of(const Simulation& played, const std::vector<BlockRange>& ranges,
@@ -194,14 +189,14 @@ class Estimator {
 
   [[nodiscard]] PhaseEstimate chain() const {
     const int stages = std::min(shape_.ranks, model_.blocks);
-    const auto ranges = split(model_.blocks, stages);
+    const auto ranges = split_evenly({0, model_.blocks}, stages);
     const double compute = plain_forward(work_, machine_).total();
     Costs costs{.forward = {}, .transfers = transfers(stages, 1.0)};
     for (int stage = 0; stage < stages; ++stage) {
       const int blocks = ranges[static_cast<std::size_t>(stage)].size();
       const int written = (recomputes() ? 0 : blocks) + (stage == 0 ? 1 : 0);
       costs.forward.push_back(
-          both(blocks * compute * slowness(stage), written * write_sample(stages)));
+          std::max(blocks * compute * slowness(stage), written * write_sample(stages)));
     }
     const Plan plan = plan_forward({.ranks = stages, .stages = stages, .samples = shape_.samples});
     PhaseEstimate phase{.name = "chain"};
@@ -237,7 +232,7 @@ class Estimator {
   [[nodiscard]] PhaseEstimate learn_wave(int width) const {
     const int stages = learning_stages(width);
     const int ranks = stages * shape_.replicas;
-    const auto ranges = split(width, stages);
+    const auto ranges = split_evenly({0, width}, stages);
     const std::int64_t samples = batch_ / shape_.replicas;
     const std::int64_t kept = shape_.samples / shape_.replicas;
     const double target =
@@ -254,7 +249,7 @@ class Estimator {
       const double blocks = ranges[static_cast<std::size_t>(stage)].size();
       const double reads = reads_of(stage, blocks);
       const double slow = slowness(stage * shape_.replicas, shape_.replicas);
-      costs.train.push_back(both(blocks * (compute * slow + tree_sum()), reads * fetch));
+      costs.train.push_back(std::max(blocks * (compute * slow + tree_sum()), reads * fetch));
     }
     const double most = ranges.front().size();
     costs.cut = most * (state / shared_rate(machine_.hdf5_write, ranks) + machine_.file_s);
@@ -290,7 +285,7 @@ class Estimator {
     const int replicas =
         static_cast<int>(std::min<std::int64_t>(shape_.ranks / stages, shape_.samples));
     const int ranks = stages * replicas;
-    const auto ranges = split(width, stages);
+    const auto ranges = split_evenly({0, width}, stages);
     const double compute = frozen_forward(work_, machine_).total() +
                            (recomputes() ? plain_forward(work_, machine_).total() : 0.0);
     // A pass whose ranks lie as in learning finds what each has kept meanwhile.
@@ -303,9 +298,9 @@ class Estimator {
       const double blocks = ranges[static_cast<std::size_t>(stage)].size();
       const bool last = stage + 1 == stages;
       costs.forward.push_back(
-          both(blocks * compute * slowness(rank),
-               reads_of(stage, blocks) * fetch +
-                   (writes && last ? tensors_each() * write_sample(replicas) : 0.0)));
+          std::max(blocks * compute * slowness(rank),
+                   reads_of(stage, blocks) * fetch +
+                       (writes && last ? tensors_each() * write_sample(replicas) : 0.0)));
     }
     const Plan plan = plan_forward({.ranks = ranks,
                                     .stages = stages,

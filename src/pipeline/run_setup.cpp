@@ -22,16 +22,8 @@ void refuse(const std::string& what, const std::string& where, const std::string
   throw UsageError({.what = what, .where = where, .fix = fix});
 }
 
-void check_targets(const CalibrationRequest& request, const models::ModelConfig& config) {
+void check_quota(const CalibrationRequest& request, const models::ModelConfig& config) {
   const recipe::Recipe& recipe = request.recipe;
-  if (request.targets == Targets::kRecompute &&
-      recipe.train.schedule == recipe::Schedule::kIndependent) {
-    refuse(
-        "independent blocks read both sides of every block from the disk, so nothing can be "
-        "made again beside them",
-        "options --targets recompute, --set train.schedule=independent",
-        "use --targets disk or memory");
-  }
   if (request.disk_quota == 0) return;
   const auto bytes_at_once = [&](Targets targets) {
     const std::int64_t each = store_dtype(recipe, request.compute) == at::kFloat ? 4 : 2;
@@ -42,15 +34,14 @@ void check_targets(const CalibrationRequest& request, const models::ModelConfig&
   const std::uint64_t needed = bytes_at_once(request.targets);
   if (needed <= request.disk_quota) return;
   const std::uint64_t fewest = bytes_at_once(Targets::kRecompute);
-  const bool recomputing_helps = recipe.train.schedule == recipe::Schedule::kWaves &&
-                                 request.targets != Targets::kRecompute &&
-                                 fewest <= request.disk_quota;
+  const bool recomputing_helps =
+      takes_targets(recipe, Targets::kRecompute) && fewest <= request.disk_quota;
   refuse(concat("activations take up to ", format_bytes(needed), ", and ",
                 format_bytes(request.disk_quota), " are allowed"),
          "option --disk-quota",
          recomputing_helps
              ? concat("use --targets recompute, which takes up to ", format_bytes(fewest))
-             : "lower --nsamples or --seqlen, or use train.store = \"bfloat16\"");
+             : "allow more, lower --nsamples or --seqlen, or use train.store = \"bfloat16\"");
 }
 
 at::Tensor cut_windows(const at::Tensor& stream, const CalibrationRequest& request) {
@@ -114,7 +105,8 @@ void check_request(const CalibrationRequest& request, const models::Family& fami
                   config.max_position_embeddings),
            "option --seqlen", concat("use --seqlen ", config.max_position_embeddings, " or less"));
   }
-  check_targets(request, config);
+  check_targets(request.recipe, request.targets);
+  check_quota(request, config);
   if (request.replicas > 0) check_replicas(request.recipe, ranks, request.replicas);
   if (ranks > config.num_hidden_layers) {
     refuse(concat(ranks, " ranks, and the model has ", config.num_hidden_layers, " blocks"),

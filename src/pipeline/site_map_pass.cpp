@@ -65,7 +65,7 @@ void build_maps_from_mean(const RunContext& context) {
   const Plan plan = plan_forward({.ranks = context.ranks(), .stages = stages, .samples = 1});
   simulate(plan);
   context.log.phase("maps", concat("blocks=", blocks));
-  const auto ranges = partition(std::vector<double>(static_cast<std::size_t>(blocks), 1.0), stages);
+  const auto ranges = split_evenly({0, blocks}, stages);
   const auto rank = static_cast<std::size_t>(context.rank());
   const BlockRange mine = rank < ranges.size() ? ranges[rank] : BlockRange{};
   const auto forward = [&](int i, std::vector<at::Tensor> x, std::int64_t) {

@@ -9,7 +9,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "io/activation_store.h"
-#include "io/io_thread.h"
+#include "io/read_ahead.h"
 
 namespace lrq::pipeline {
 

@@ -1,6 +1,8 @@
 #include "src/pipeline/targets.h"
 
 #include "src/base/check.h"
+#include "src/base/error.h"
+#include "src/base/text.h"
 
 namespace lrq::pipeline {
 
@@ -15,6 +17,20 @@ std::string_view targets_name(Targets targets) {
   }
   expect(false, "targets come from disk or memory, or are made again");
   return {};
+}
+
+bool takes_targets(const recipe::Recipe& recipe, Targets targets) {
+  return targets != Targets::kRecompute || recipe.train.schedule == recipe::Schedule::kWaves;
+}
+
+void check_targets(const recipe::Recipe& recipe, Targets targets) {
+  if (takes_targets(recipe, targets)) return;
+  throw UsageError(
+      {.what = "independent blocks read both sides of every block from the disk, so nothing can be "
+               "made again beside them",
+       .where = concat("options --targets ", targets_name(targets),
+                       ", --set train.schedule=independent"),
+       .fix = "use --targets disk or memory"});
 }
 
 int boundaries_at_once(const recipe::Recipe::Train& train, Targets targets, int blocks) {

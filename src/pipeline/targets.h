@@ -15,6 +15,12 @@ enum class Targets {
 };
 [[nodiscard]] std::string_view targets_name(Targets targets);
 
+/// Whether a recipe's targets can come from there: independent blocks read both sides of every
+/// block from the disk, so nothing can be made again beside them.
+[[nodiscard]] bool takes_targets(const recipe::Recipe& recipe, Targets targets);
+/// Throws UsageError if not.
+void check_targets(const recipe::Recipe& recipe, Targets targets);
+
 /// Boundaries whose samples lie on the disk at the same time at most.
 [[nodiscard]] int boundaries_at_once(const recipe::Recipe::Train& train, Targets targets,
                                      int blocks);

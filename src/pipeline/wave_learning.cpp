@@ -1,13 +1,11 @@
 #include "src/pipeline/wave_learning.h"
 
 #include <algorithm>
-#include <array>
 #include <deque>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
-
-#include <ATen/ATen.h>
 
 #include "dist/collectives.h"
 #include "src/base/log.h"
@@ -15,19 +13,19 @@
 #include "src/pipeline/activation_link.h"
 #include "src/pipeline/block_state.h"
 #include "src/pipeline/block_trainer.h"
-#include "src/pipeline/cluster_calibration.h"
 #include "src/pipeline/frozen_stage.h"
-#include "src/pipeline/gptq_rounding.h"
 #include "src/pipeline/host_memory.h"
 #include "src/pipeline/idle_ranks.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
+#include "src/pipeline/sample_calibration.h"
 #include "src/pipeline/schedules/schedules.h"
 #include "src/pipeline/site_map_pass.h"
 #include "src/pipeline/stage_clock.h"
 #include "src/pipeline/stage_samples.h"
 #include "src/pipeline/stop_word.h"
 #include "src/pipeline/wave_layout.h"
+#include "src/pipeline/wave_reports.h"
 
 namespace lrq::pipeline {
 namespace {
@@ -45,9 +43,6 @@ struct Passing {
   std::vector<at::Tensor> targets;  ///< the original block's, where the next one needs them
 };
 
-/// What a report says of each block, in this order, as float64.
-constexpr std::int64_t kReportFields = 7;
-
 class LearningStage {
  public:
   LearningStage(const RunContext& context, const WaveTask& task, const LearnShape& shape,
@@ -56,7 +51,7 @@ class LearningStage {
         task_(task),
         shape_(shape),
         actions_(plan.ranks[static_cast<std::size_t>(context.rank())]),
-        ranges_(ranges),
+        reports_(context.transport, ranges, shape.replicas),
         rank_(context.rank()),
         replica_(rank_ % shape.replicas),
         resident_(0, 0),
@@ -120,7 +115,7 @@ class LearningStage {
           clock_->cut([&] { cut(action.index); });
           break;
         case Op::kReport:
-          report(action.index);
+          reports_.send();
           break;
         case Op::kCollect:
           collect(action.index);
@@ -132,7 +127,7 @@ class LearningStage {
     }
     if (outbound_) outbound_->flush();
     stop_.flush();
-    for (auto& pending : reports_in_flight_) pending->wait();
+    reports_.flush();
     if (!shape_.cut_at_end && replica_ == 0) save_blocks(idle);
     if (rank_ == 0) idle.release();
     return shape_.steps;
@@ -148,7 +143,7 @@ class LearningStage {
                                        finished_block(block.index, context_.recipe, candidate));
       }
       models::NamedTensors learned = block.trainer->learnables();
-      add_calibrated(block.index, learned);
+      calibrate_by_samples(context_, block.index, learned);
       context_.states.save_block(block.index,
                                  finished_block(block.index, context_.recipe, learned));
       if (rank_ == 0) idle.beat();  // rounding a block takes a while
@@ -255,28 +250,6 @@ class LearningStage {
     return context_.recipe.train.schedule == recipe::Schedule::kIndependent;
   }
 
-  /// Clusters, and other codes for the weights, of a block whose learnables are final; it is alone
-  /// in its wave, or independent of the others.
-  void add_calibrated(BlockIndex index, models::NamedTensors& learned) const {
-    const recipe::Recipe& recipe = context_.recipe;
-    if (!has_clusters(recipe) && !rounds_by_gptq(recipe)) return;
-    const SampleReader reader(context_, independent() ? io::Boundary{io::Chain::kFullPrecision,
-                                                                     BoundaryIndex{index.value}}
-                                                      : wave_input(index.value));
-    const models::NamedTensors weights = context_.model.block(index);
-    const BlockSamples block{.family = context_.model.family(),
-                             .weights = weights,
-                             .recipe = recipe,
-                             .samples = context_.samples,
-                             .read = [&](std::int64_t sample) { return reader.read(sample); },
-                             .compute = context_.compute};
-    if (has_clusters(recipe)) {
-      learned.merge(
-          calibrated_clusters(block, learned, {.seed = context_.seed, .block = index.value}));
-    }
-    if (rounds_by_gptq(recipe)) learned.merge(gptq_codes(block, learned));
-  }
-
   [[nodiscard]] std::int64_t samples_per_replica() const {
     return context_.recipe.train.batch_size / shape_.replicas;
   }
@@ -302,15 +275,10 @@ class LearningStage {
   /// Have the weights of the stage's `i`-th block in memory.
   void enter(int i) {
     if (context_.resident_blocks == 0) return;  // all are, from the beginning
-    const auto trainer = [this](int block) -> BlockTrainer& {
-      return *blocks_[static_cast<std::size_t>(block)].trainer;
-    };
+    const auto at = [this](int of_stage) { return blocks_.begin() + of_stage; };
     resident_.enter(
-        i, [&](int gone) { trainer(gone).drop_weights(); },
-        [&](int next) {
-          const BlockIndex index = blocks_[static_cast<std::size_t>(next)].index;
-          trainer(next).hold_weights(context_.model.block(index));
-        });
+        i, [&](int gone) { at(gone)->trainer->drop_weights(); },
+        [&](int next) { at(next)->trainer->hold_weights(context_.model.block(at(next)->index)); });
     if (originals_) originals_->enter(i);
   }
 
@@ -340,8 +308,14 @@ class LearningStage {
   void finish_step(std::int64_t step) {
     // Before a cut: what end_epoch() changes belongs to the state after this step.
     if (!reports_after(shape_, step)) return;
-    at::Tensor report = make_report(step);  // on every replica, as it ends the epoch
-    if (replica_ == 0) own_reports_.push_back(std::move(report));
+    std::vector<BlockEpoch> report;
+    for (LearningBlock& block : blocks_) {  // of every replica: this ends the epoch of its trainer
+      BlockEpoch& entry = report.emplace_back(BlockEpoch{.block = block.index, .losses = {}});
+      if (!ends_epoch(step)) continue;
+      entry.losses = block.trainer->end_epoch(block.index);
+      entry.seconds = std::exchange(block.seconds, 0.0);
+    }
+    if (replica_ == 0) reports_.add(report, clock_->times());
   }
 
   void cut(std::int64_t step) {
@@ -356,71 +330,11 @@ class LearningStage {
     return (step + 1) % context_.micro_batches() == 0;
   }
 
-  /// [blocks + 1, kReportFields]: a row a block, and a last one with the times of the stage.
-  [[nodiscard]] at::Tensor make_report(std::int64_t step) {
-    at::Tensor report = empty_report(blocks_.size());
-    double* row = report.data_ptr<double>();
-    for (LearningBlock& block : blocks_) {
-      if (ends_epoch(step)) {
-        const LossSummary losses = block.trainer->end_epoch(block.index);
-        const std::array<double, kReportFields> values = {losses.loss,
-                                                          losses.mse,
-                                                          losses.nlc,
-                                                          static_cast<double>(losses.steps),
-                                                          static_cast<double>(losses.masked),
-                                                          losses.stopped ? 1.0 : 0.0,
-                                                          block.seconds};
-        std::copy(values.begin(), values.end(), row);
-        block.seconds = 0.0;
-      }
-      row += kReportFields;
-    }
-    const StageTimes times = clock_->times();
-    row[0] = times.seconds;
-    row[1] = times.waited;
-    row[2] = times.cuts;
-    return report;
-  }
-
-  static at::Tensor empty_report(std::size_t blocks) {
-    return at::zeros({static_cast<std::int64_t>(blocks) + 1, kReportFields},
-                     at::TensorOptions().dtype(at::kDouble).device(at::kCPU));
-  }
-
-  void report(std::int64_t) {
-    reports_in_flight_.push_back(context_.transport.send(own_reports_.front(), Rank{0}, "report"));
-    own_reports_.pop_front();
-  }
-
   void collect(std::int64_t step) {
-    std::vector<BlockEpoch> epochs;
-    std::vector<StageTimes> times;
-    for (std::size_t stage = 0; stage < ranges_.size(); ++stage) {
-      at::Tensor report;
-      if (stage == 0) {
-        report = own_reports_.front();
-        own_reports_.pop_front();
-      } else {
-        report = empty_report(static_cast<std::size_t>(ranges_[stage].size()));
-        const Rank leader{static_cast<int>(stage) * shape_.replicas};
-        context_.transport.recv(report, leader, "report")->wait();
-      }
-      const double* row = report.const_data_ptr<double>();
-      for (int block = ranges_[stage].first; block < ranges_[stage].last; ++block) {
-        const LossSummary losses{.loss = row[0],
-                                 .mse = row[1],
-                                 .nlc = row[2],
-                                 .steps = static_cast<std::int64_t>(row[3]),
-                                 .masked = static_cast<std::int64_t>(row[4]),
-                                 .stopped = row[5] != 0.0};
-        epochs.push_back({.block = BlockIndex{block}, .losses = losses, .seconds = row[6]});
-        row += kReportFields;
-      }
-      times.push_back({.seconds = row[0], .waited = row[1], .cuts = row[2]});
-    }
+    auto [blocks, times] = reports_.collect();
     const std::int64_t steps = context_.micro_batches();
     if (ends_epoch(step)) {
-      context_.log.epoch(task_.wave, (step + 1) / steps, task_.steps / steps, epochs,
+      context_.log.epoch(task_.wave, (step + 1) / steps, task_.steps / steps, blocks,
                          std::min(steps, step + 1 - task_.first_step));
     }
     if (cuts_after(shape_, step)) {
@@ -435,7 +349,7 @@ class LearningStage {
   const WaveTask& task_;
   LearnShape shape_;
   std::vector<Action> actions_;
-  const std::vector<BlockRange>& ranges_;
+  WaveReports reports_;
   int rank_;
   int replica_;
   std::vector<Rank> group_;          // the replicas of this rank's stage; empty without a stage
@@ -449,8 +363,6 @@ class LearningStage {
   std::deque<Passing> passing_;  // of each step of a turn
   std::int64_t turn_begin_;      // the first step that is not done
   std::int64_t newest_step_ = -1;
-  std::deque<at::Tensor> own_reports_;  // until their kReport or kCollect
-  std::vector<std::unique_ptr<dist::Pending>> reports_in_flight_;
   StopWord stop_;
   std::optional<StageSamples> samples_;  // late: it asks for the ends of turns
 };
@@ -465,12 +377,7 @@ io::Boundary wave_input(int first) {
 std::int64_t learn_wave(const RunContext& context, const WaveTask& task) {
   const auto [stages, replicas] =
       wave_layout(context.recipe, context.ranks(), task.blocks.size(), task.replicas);
-  auto ranges =
-      partition(std::vector<double>(static_cast<std::size_t>(task.blocks.size()), 1.0), stages);
-  for (BlockRange& range : ranges) {
-    range.first += task.blocks.first;
-    range.last += task.blocks.first;
-  }
+  const auto ranges = split_evenly(task.blocks, stages);
   const LearnShape shape{.ranks = context.ranks(),
                          .stages = stages,
                          .replicas = replicas,

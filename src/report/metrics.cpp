@@ -81,17 +81,24 @@ class Reader {
                              .masked = line.value("masked", std::int64_t{0}),
                              .stopped = line.value("stopped", false),
                              .seconds = number(line, "seconds"),
+                             .tokens_per_second = number(line, "tokens_per_second"),
                              .steps = line.value("steps", std::int64_t{0})};
     const std::int64_t epoch = whole(line, "epoch", 1, std::numeric_limits<int>::max());
-    found_.epochs[block_of(line)][epoch] = record;
+    const int block = block_of(line);
+    found_.epochs[block][epoch] = record;
+    found_.newest_epoch = {block, epoch};
   }
 
   void frozen(const json& line) {
-    found_.frozen[block_of(line)] = {.mse = number(line, "mse_median"),
-                                     .nlc = number(line, "nlc_median"),
-                                     .start_mse = number(line, "start_mse_median"),
-                                     .start_nlc = number(line, "start_nlc_median"),
-                                     .worse = line.value("worse_than_start", false)};
+    const FrozenRecord record{.mse = number(line, "mse_median"),
+                              .nlc = number(line, "nlc_median"),
+                              .nlc_mean = number(line, "nlc"),
+                              .start_mse = number(line, "start_mse_median"),
+                              .start_nlc = number(line, "start_nlc_median"),
+                              .worse = line.value("worse_than_start", false)};
+    const int block = block_of(line);
+    found_.frozen[block] = record;
+    found_.newest_frozen = block;
   }
 
   void waited(const json& line) {
@@ -130,6 +137,14 @@ class Reader {
 };
 
 }  // namespace
+
+std::vector<int> Metrics::worse_blocks() const {
+  std::vector<int> worse;
+  for (const auto& [block, record] : frozen) {
+    if (record.worse) worse.push_back(block);
+  }
+  return worse;
+}
 
 Metrics read_metrics(std::string_view text, int blocks) {
   Reader reader(blocks);

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace lrq::report {
@@ -20,13 +21,15 @@ struct EpochRecord {
   std::int64_t masked = 0;  ///< steps whose loss was not finite
   bool stopped = false;
   double seconds = kUnknown;  ///< computing on the block
-  std::int64_t steps = 0;     ///< that took these seconds
+  double tokens_per_second = kUnknown;
+  std::int64_t steps = 0;  ///< that took these seconds
 };
 
 /// A frozen block: medians over the samples of its propagated losses.
 struct FrozenRecord {
   double mse = kUnknown;
   double nlc = kUnknown;
+  double nlc_mean = kUnknown;
   double start_mse = kUnknown;  ///< of the wave's start; unknown where nothing was learned
   double start_nlc = kUnknown;
   bool worse = false;  ///< than its start, by NLC
@@ -55,13 +58,18 @@ struct CallRecord {
   std::vector<double> waited_seconds;     ///< by rank
 };
 
-/// What metrics.jsonl tells.  Of what was done more than once, by a resume, the last counts.
+/// What metrics.jsonl tells, to `report` and to `status`.  Of what was done more than once, by a
+/// resume, the last counts.
 struct Metrics {
   std::map<int, std::map<std::int64_t, EpochRecord>> epochs;  ///< by block and epoch
   std::map<int, FrozenRecord> frozen;                         ///< by block
   std::map<int, WaveRecord> waves;                            ///< by wave
   std::vector<CallRecord> calls;
+  std::optional<std::pair<int, std::int64_t>> newest_epoch;  ///< block and epoch of the newest line
+  std::optional<int> newest_frozen;                          ///< block of the newest line
   int left_out = 0;  ///< lines that are not ours, or were torn by a kill
+  /// Blocks whose propagated NLC is above their start's.
+  [[nodiscard]] std::vector<int> worse_blocks() const;
 };
 
 /// text: of metrics.jsonl; a last line without its line feed is still being written.

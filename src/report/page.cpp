@@ -78,7 +78,7 @@ std::string warnings(const RunReport& report) {
   const auto warn = [&out](const std::string& text) {
     out += concat("<p class=\"warning\">", escaped(text), "</p>\n");
   };
-  if (const auto worse = report.worse_blocks(); !worse.empty()) {
+  if (const auto worse = report.metrics.worse_blocks(); !worse.empty()) {
     warn(concat("Worse than their start, by the median of the propagated NLC: blocks ",
                 names_of(worse)));
   }

@@ -69,7 +69,7 @@ std::string json_of(const RunReport& report) {
             {"finished", report.finished},
             {"state", report.state()},
             {"blocks_finished", report.finished_blocks},
-            {"worse_than_start", report.worse_blocks()},
+            {"worse_than_start", report.metrics.worse_blocks()},
             {"lines_left_out", report.metrics.left_out}};
   json["blocks"] = Json::array();
   for (int block = 0; block < report.blocks; ++block) {

@@ -91,14 +91,6 @@ std::string RunReport::bits() const {
   return text;
 }
 
-std::vector<int> RunReport::worse_blocks() const {
-  std::vector<int> worse;
-  for (const auto& [block, frozen] : metrics.frozen) {
-    if (frozen.worse) worse.push_back(block);
-  }
-  return worse;
-}
-
 std::vector<int> RunReport::nonfinite_blocks() const {
   std::vector<int> found;
   for (const auto& [block, epochs] : metrics.epochs) {
@@ -135,25 +127,20 @@ std::vector<Utilisation> utilisations(const RunReport& report) {
 }
 
 RunReport load_report(io::FileSystem& files, const std::filesystem::path& run) {
-  const auto manifest = io::load_manifest(files, run);
-  if (!manifest) {
-    throw DataError({.what = "the folder holds no run.json",
-                     .where = run.string(),
-                     .fix = "name the run directory that lrq-dist calibrate wrote"});
-  }
-  const Texts& about = manifest->about;
+  const io::RunManifest manifest = io::require_manifest(files, run);
+  const Texts& about = manifest.about;
   RunReport report{.run = run.string(),
                    .model = text_of(about, "model_folder", run),
                    .version = text_of(about, "version", run),
-                   .dtype = text_of(manifest->identity, "dtype", run),
+                   .dtype = text_of(manifest.identity, "dtype", run),
                    .transport = text_of(about, "transport", run),
                    .recipe_toml = text_of(about, "recipe_toml", run),
                    .recipe = {},
                    .blocks = static_cast<int>(count_of(about, "blocks", run)),
                    .samples = count_of(about, "samples", run),
                    .ranks = static_cast<int>(count_of(about, "ranks", run)),
-                   .finished = manifest->finished,
-                   .cut = manifest->cut,
+                   .finished = manifest.finished,
+                   .cut = manifest.cut,
                    .waves = {},
                    .metrics = {},
                    .replays = {}};

@@ -38,8 +38,7 @@ struct RunReport {
   [[nodiscard]] std::string state() const;
   /// "W4 A4, keys and values 8 bits".
   [[nodiscard]] std::string bits() const;
-  /// Blocks whose propagated NLC is above their start's, and those with steps that were not finite.
-  [[nodiscard]] std::vector<int> worse_blocks() const;
+  /// Blocks with steps that were not finite.
   [[nodiscard]] std::vector<int> nonfinite_blocks() const;
 };
 

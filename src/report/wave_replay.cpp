@@ -87,16 +87,6 @@ bool fits(const LearnShape& shape, const WaveSetting& setting) {
          shape.stages <= setting.blocks.size();
 }
 
-std::vector<BlockRange> stages_of(BlockRange blocks, int stages) {
-  auto ranges = pipeline::partition(
-      std::vector<double>(static_cast<std::size_t>(blocks.size()), 1.0), stages);
-  for (BlockRange& range : ranges) {
-    range.first += blocks.first;
-    range.last += blocks.first;
-  }
-  return ranges;
-}
-
 std::int64_t cuts_of(const std::vector<pipeline::Action>& actions) {
   return std::count_if(actions.begin(), actions.end(),
                        [](const auto& action) { return action.op == pipeline::Op::kCut; });
@@ -155,7 +145,7 @@ std::optional<WaveReplay> replay_wave(const WaveSetting& setting, int wave,
   const WaveRecord* record = found == metrics.waves.end() ? nullptr : &found->second;
   const LearnShape shape = shape_of(setting, record);
   if (!fits(shape, setting)) return std::nullopt;
-  const auto stages = stages_of(setting.blocks, shape.stages);
+  const auto stages = pipeline::split_evenly(setting.blocks, shape.stages);
   const pipeline::Plan plan =
       pipeline::plan_learning(pipeline::schedule_name(setting.recipe.train.schedule), shape);
   const Table table = step_table(times, shape, stages, record);

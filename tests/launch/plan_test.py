@@ -55,6 +55,8 @@ class PlanTest(program.ProgramTest):
                 ((*model, "--gpu-mem", "lots"), 2, "option --gpu-mem"),
                 ((*model, "--gpus", "4", "--slow-rank", "4"), 2, "no rank 4 among 4"),
                 ((*model, "--slow-factor", "0"), 2, "found '0', expected a number above 0"),
+                ((*model, "--targets", "recompute", "--set", "train.schedule=independent"), 2,
+                 "use --targets disk or memory"),
                 (("--model", CONFIGS / "llama-2-7b.json", "--machine", "b100"), 2,
                  "option --machine"),
                 (("--model", self.folder, *H100), 3, "config.json"),
