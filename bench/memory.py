@@ -25,7 +25,7 @@ SHAPE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_a
          "num_key_value_heads": 8, "num_hidden_layers": BLOCKS, "vocab_size": VOCABULARY,
          "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 4096,
          "tie_word_embeddings": True, "torch_dtype": "bfloat16"}
-# Name, options, and for how much of it the name is told.
+# Name and options of each row.
 LARGE = (("float32, one block", ("--dtype", "float32", "--hidden-layer-num", 1)),
          ("bfloat16, one block", ("--dtype", "bfloat16", "--hidden-layer-num", 1)),
          ("bfloat16, two blocks", ("--dtype", "bfloat16", "--wave", 2)),
