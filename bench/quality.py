@@ -7,6 +7,7 @@ an earlier call finished are not run again, and one that was interrupted goes on
 see bench/README.md.  LRQ_VALID_TEXT names the whole calibration text, where it is.
 """
 import argparse
+import functools
 import itertools
 import pathlib
 import shutil
@@ -39,12 +40,22 @@ WAVES = {"w6a6": "lrquant", "w3a16-g64": "lrquant-wo"}
 
 
 class MethodRow(rows.Row):
-    """One method with one scheme and one seed, `wave = 1`, batch 1."""
+    """One method with one scheme and one seed, `wave = 1`, batch 1: a calibration, and evaluations
+    that may come in later calls."""
 
-    def __init__(self, method, scheme, seed, settings, folder):
+    def __init__(self, method, scheme, seed, settings, evaluations, folder):
         self.method, self.scheme, self.seed = method, scheme, seed
+        self.evaluations = evaluations
         name = method.replace(", ", "-").replace(" ", "-")
         super().__init__(f"{name}-{scheme}-seed-{seed}", settings, folder)
+
+    def missing(self):
+        return bool(self.missing_evaluations())
+
+    def missing_evaluations(self):
+        found = self.result() or {}
+        return [one for one in self.evaluations
+                if one.name not in found or one.documents != found.get(one.name + "_documents")]
 
     def make(self):
         settings = self.settings
@@ -52,28 +63,59 @@ class MethodRow(rows.Row):
         recipe = weight_only if "a16" in self.scheme else with_activations
         learned = () if self.method in UNLEARNED else ("--epochs", settings["epochs"])
         changes = [part for field in fields for part in ("--set", field)]
-        runs.run_logged(calibration(settings, recipe, self.scheme, self.seed, self.run, 30)
-                        + [*learned, *changes, "--wave", 1], self.log)
-        adapt = () if settings["tta"] == "off" else ("--tta",)
-        found = self.evaluate("--ppl", runs.TEXTS / "test.joined.txt", "--seqlen", WINDOW,
-                              "--limit", settings["limit"], *adapt)
-        result = {"ppl": single(found["ppl"])}
-        if adapt:
-            result["ppl_adapted"] = single(found["ppl_adapted"])
-        if settings["documents"] > 0:
-            found = self.evaluate("--tasks", "*", "--task-dir", runs.TASKS, "--seqlen", WINDOW,
-                                  "--limit", settings["documents"], *adapt)
-            result["tasks"] = found["tasks_mean"]
-            if adapt:
-                result["tasks_adapted"] = found["tasks_mean_adapted"]
-        shutil.rmtree(self.run / "activations")  # 0.3 GB that nothing reads any more
-        self.keep({**result, **rows.newest_frozen(self.run / "metrics.jsonl", 29)})
+        if not finished(self.run):
+            runs.run_logged(calibration(settings, recipe, self.scheme, self.seed, self.run, 30)
+                            + [*learned, *changes, "--wave", 1], self.log)
+            shutil.rmtree(self.run / "activations")  # 0.3 GB that nothing reads any more
+        for one in self.missing_evaluations():
+            told = self.evaluate(*one.options(settings), *(("--tta",) if one.adapts else ()))
+            result = {**(self.result() or {}), **rows.newest_frozen(self.run / "metrics.jsonl", 29)}
+            for suffix in ("", "_adapted") if one.adapts else ("",):
+                name = one.column + suffix
+                result[name] = one.figure(told, suffix)
+                if one.documents is not None:
+                    result[name + "_documents"] = one.documents
+            self.keep(result)
 
     def evaluate(self, *options):
         file = self.run.with_suffix(".eval.json")
         runs.run_logged([runs.PROGRAM, "eval", "--run", self.run, "--threads", 1, "--json", file,
                          *options], self.log)
         return runs.read_json(file)
+
+
+class Evaluation:
+    """One of a finished run's; with test-time adaptation it tells the plain figure too."""
+
+    def __init__(self, column, adapts, documents=None):
+        self.column, self.adapts, self.documents = column, adapts, documents
+        self.name = column + ("_adapted" if adapts else "")
+
+    def options(self, settings):
+        if self.column == "tasks":
+            return ("--tasks", "*", "--task-dir", runs.TASKS, "--seqlen", WINDOW, "--limit",
+                    self.documents)
+        return ("--ppl", runs.TEXTS / "test.joined.txt", "--seqlen", WINDOW, "--limit",
+                settings["limit"])
+
+    def figure(self, told, suffix):
+        return told["tasks_mean" + suffix] if self.column == "tasks" else single(
+            told["ppl" + suffix])
+
+
+def evaluations(options, seed):
+    """Those that a row of this seed is to have, cheapest first."""
+    adapts = options.tta == "on"
+    wanted = [Evaluation("ppl", adapts)]
+    # Zero-shot takes most of a row's time, and tells less than perplexity: one seed must do.
+    if options.documents > 0 and seed == options.seeds[0]:
+        wanted.append(Evaluation("tasks", adapts, options.documents))
+    return wanted
+
+
+def finished(run):
+    """Whether a run directory holds a whole calibration."""
+    return (run / "run.json").exists() and runs.read_json(run / "run.json")["finished"]
 
 
 class WaveRow(rows.Row):
@@ -162,23 +204,21 @@ def work(options):
         settings["blocks"] = options.hidden_layer_num
         what = (f"lrquant on the first {options.hidden_layer_num} blocks (a wave wider than that "
                 "is that wide), rates times the batch")
-        make = [(WaveRow, key) for key in itertools.product(options.seeds, options.schemes or WAVES,
-                                                            (1, 8), (1, 4))]
-        make = [(kind, (scheme, wave, batch, seed)) for kind, (seed, scheme, wave, batch) in make]
+        make = [functools.partial(WaveRow, scheme, wave, batch, seed)
+                for seed, scheme, wave, batch in itertools.product(
+                    options.seeds, options.schemes or WAVES, (1, 8), (1, 4))]
     else:
-        settings |= {"limit": options.limit, "tta": options.tta}
+        settings["limit"] = options.limit
         what = (f"wave 1, batch 1; perplexity on the first {options.limit} windows of {WINDOW} "
                 f"tokens of WikiText-2's test text, zero-shot on {options.documents} documents of "
                 f"each of nine tasks, with seed {options.seeds[0]}")
-        make = [(MethodRow, (method, scheme, seed)) for seed, scheme, method in itertools.product(
-            options.seeds, options.schemes or SCHEMES, options.methods)]
+        make = [functools.partial(MethodRow, method, scheme, seed,
+                                  evaluations=evaluations(options, seed))
+                for seed, scheme, method in itertools.product(
+                    options.seeds, options.schemes or SCHEMES, options.methods)]
     folder = options.folder.resolve() / f"{options.table}-{options.epochs}-epochs-{digest[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
-    # Zero-shot takes most of a row's time, and tells less than perplexity: one seed must do.
-    documents = {seed: options.documents if seed == options.seeds[0] else 0
-                 for seed in options.seeds}
-    table = [kind(*key, settings | ({"documents": documents[key[-1]]} if kind is MethodRow else {}),
-                  folder) for kind, key in make]
+    table = [kind(settings=settings, folder=folder) for kind in make]
     failures = rows.make_missing(table, options)
     drawn = (wave_table(table) if options.table == "waves" else
              method_table(table, options.methods, options.schemes or SCHEMES))
@@ -192,7 +232,7 @@ def main():
                         help="which table (default %(default)s)")
     rows.add_number(parser, "--epochs", 5, "passes over the samples")
     rows.add_number(parser, "--limit", 40, "windows of the perplexity")
-    parser.add_argument("--documents", type=int, default=50, metavar="N",
+    parser.add_argument("--documents", type=int, default=25, metavar="N",
                         help="documents of each zero-shot task, for the first seed; 0: none "
                              "(default %(default)s)")
     rows.add_number(parser, "--hidden-layer-num", 8, "blocks of the table waves")

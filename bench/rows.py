@@ -32,6 +32,10 @@ class Row:
                 return found["result"]
         return None
 
+    def missing(self):
+        """Whether there is something to make."""
+        return self.result() is None
+
     def keep(self, result):
         runs.write_json(self.file, {"settings": without_place(self.settings),
                                     "version": runs.version(), "result": result})
@@ -46,11 +50,11 @@ def without_place(settings):
 
 
 def make_missing(rows, options):
-    """Make the rows without a result, --jobs at a time, but none with --show; returns what went
+    """Make the rows that miss something, --jobs at a time, but none with --show; returns what went
     wrong."""
     if options.show:
         return []
-    missing = [row for row in rows if row.result() is None]
+    missing = [row for row in rows if row.missing()]
     runs.say(f"{len(rows) - len(missing)} of {len(rows)} rows are there, {len(missing)} to do")
     failures = []
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:

@@ -105,28 +105,33 @@ class ChainBuilder {
   transform::Chain chain_;
 };
 
-/// What passes a site of the quantized block, [n, C] float32: of all tokens of all inputs every
-/// k-th, so that there are at most `limit`.
+/// What passes a site of the quantized block, [n, C] float32: every k-th of all tokens, so that
+/// there are at most `limit`.
 at::Tensor rows_at(const Family& family, const EffectiveBlock& block, const SiteFunction& sites,
-                   Site wanted, std::span<const at::Tensor> inputs, std::int64_t limit) {
-  std::int64_t tokens = 0;
-  for (const at::Tensor& input : inputs) tokens += input.size(1);
+                   Site wanted, std::span<const at::Tensor> inputs, std::int64_t limit,
+                   const TokenShare& share) {
+  std::int64_t tokens = share.all;
+  for (const at::Tensor& input : inputs) tokens += share.all == 0 ? input.size(1) : 0;
   const std::int64_t every = (tokens + limit - 1) / limit;
-  std::vector<at::Tensor> rows;
-  std::int64_t skip = 0;  // tokens of the next input before the first that is taken
+  at::Tensor rows;
+  std::int64_t first = share.first;  // token of the input
   const auto take = [&](Site site, const at::Tensor& x) {
-    if (site == wanted && skip < x.size(1)) {
-      rows.push_back(x[0].slice(0, skip, std::nullopt, every).to(at::kFloat, false, true));
+    if (site == wanted) {
+      if (!rows.defined()) {
+        rows = at::zeros({(tokens + every - 1) / every, x.size(2)}, x.options().dtype(at::kFloat));
+      }
+      const std::int64_t row = (first + every - 1) / every;  // the first at or behind this token
+      const at::Tensor taken = x[0].slice(0, row * every - first, std::nullopt, every);
+      rows.narrow(0, row, taken.size(0)).add_(taken);
     }
     return sites(site, x);
   };
   for (const at::Tensor& input : inputs) {
     (void)family.forward(block, input, take);
-    const std::int64_t length = input.size(1);
-    const std::int64_t taken = skip < length ? (length - skip + every - 1) / every : 0;
-    skip += taken * every - length;
+    first += input.size(1);
   }
-  return at::cat(rows);
+  share.sum(rows);
+  return rows;
 }
 
 }  // namespace
@@ -134,7 +139,7 @@ at::Tensor rows_at(const Family& family, const EffectiveBlock& block, const Site
 NamedTensors build_site_maps(const Family& family, const NamedTensors& weights,
                              const NamedTensors& learnables, const BlockMethod& method,
                              std::span<const at::Tensor> inputs, at::ScalarType compute,
-                             const MapKey& key) {
+                             const MapKey& key, const TokenShare& share) {
   const c10::NoGradGuard no_grad;
   check_map_sizes(family, method.map);
   NamedTensors so_far = truncated_scales(learnables, method);
@@ -142,7 +147,7 @@ NamedTensors build_site_maps(const Family& family, const NamedTensors& weights,
   for (std::size_t index = 0; index < kSites.size(); ++index) {
     const EffectiveBlock block = fold(family, weights, so_far, method, compute);
     const at::Tensor rows = rows_at(family, block, quantizing_sites(family, method, block),
-                                    kSites[index], inputs, method.map.calib_tokens);
+                                    kSites[index], inputs, method.map.calib_tokens, share);
     const transform::Chain chain = ChainBuilder(method.map, key, index).build(rows);
     for (std::size_t place = 0; place < chain.size(); ++place) {
       const std::string name = map_name(kSites[index], place, chain[place].kind->name);

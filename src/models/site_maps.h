@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -30,12 +31,21 @@ struct MapKey {
   std::int64_t block = 0;
 };
 
+/// The part of the calibration tokens that one rank sends through a block whose maps it builds
+/// together with others.  By default all of them.
+struct TokenShare {
+  std::int64_t first = 0;  ///< place of the inputs' first token among all
+  std::int64_t all = 0;    ///< tokens of all ranks; 0: those of the inputs
+  /// In place over the ranks.
+  std::function<void(const at::Tensor&)> sum = [](const at::Tensor&) {};
+};
+
 /// Build the maps of a block's linear inputs from what passes the sites, which the quantized block
 /// makes itself of `inputs`: site after site in the order of the forward pass, each with the maps
 /// before it already in use.
 /// Source: DuQuant, RUQuant; docs/methods.md, "Rotations, permutations, reflections".
 /// weights, learnables: as fold() takes them; learnables without maps.  inputs: [1, T, C] each; of
-/// their N * T tokens at most method.map.calib_tokens are looked at, evenly spaced.
+/// all tokens at most method.map.calib_tokens are looked at, evenly spaced.
 /// Returns the maps by map_name, float32 (permutations int64), on the weights' device (sizes of
 /// Hadamard matrices in host memory: read_by_host).
 /// Throws UsageError if the block size does not divide a width.
@@ -43,7 +53,8 @@ struct MapKey {
                                            const NamedTensors& learnables,
                                            const BlockMethod& method,
                                            std::span<const at::Tensor> inputs,
-                                           at::ScalarType compute, const MapKey& key);
+                                           at::ScalarType compute, const MapKey& key,
+                                           const TokenShare& share = {});
 
 /// Throws UsageError if rotation.block_size does not divide a width of the family's blocks.
 void check_map_sizes(const Family& family, const MapMethod& method);

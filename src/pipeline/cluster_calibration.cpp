@@ -70,7 +70,15 @@ class Calibration {
   template <typename Observe>
   void pass(const models::BlockMethod& method, const Observe& observe) const {
     pass_samples(block_, learnables_, method,
-                 [&](std::int64_t, Site site, const at::Tensor& x) { observe(site, merged(x)); });
+                 [&](std::int64_t sample, Site site, const at::Tensor& x) {
+                   observe(sample, site, merged(x));
+                 });
+  }
+
+  /// Ranges that the ranks found, each its own, [n, 2, width] with zeros in the others' places; on
+  /// return everybody has all.
+  void share(std::map<Site, at::Tensor>& found) const {
+    for (auto& [site, ranges] : found) block_.share.sum(ranges);
   }
 
   /// Pass A.
@@ -78,9 +86,17 @@ class Calibration {
     models::BlockMethod method = unquantized();
     method.clusters = {};
     std::map<Site, quant::ChannelRangeObserver> observers;
-    pass(method, [&](Site site, const at::Tensor& x) { observers[site].observe(x); });
+    pass(method, [&](std::int64_t, Site site, const at::Tensor& x) { observers[site].observe(x); });
+    std::map<Site, at::Tensor> found;
+    for (const auto& [site, observer] : observers) {
+      put(found[site], block_.share.place, block_.share.count, observer.range());
+    }
+    share(found);
     models::SiteRanges ranges;
-    for (const auto& [site, observer] : observers) ranges.emplace(site, observer.range());
+    for (const auto& [site, of_ranks] : found) {
+      ranges.emplace(site, quant::ClusterRange{.low = of_ranks.select(1, 0).amin(0),
+                                               .high = of_ranks.select(1, 1).amax(0)});
+    }
     return ranges;
   }
 
@@ -96,15 +112,29 @@ class Calibration {
     }
     models::NamedTensors ranges;
     if (observers.empty()) return ranges;
-    pass(unquantized(), [&](Site site, const at::Tensor& x) {
+    std::map<Site, at::Tensor> found;
+    pass(unquantized(), [&](std::int64_t sample, Site site, const at::Tensor& x) {
       const auto observer = observers.find(site);
-      if (observer != observers.end()) observer->second.observe(x);
+      if (observer == observers.end()) return;
+      put(found[site], sample, block_.samples, observer->second.range_of(x));
     });
-    for (const auto& [site, observer] : observers) {
+    share(found);
+    for (auto& [site, observer] : observers) {
+      for (const at::Tensor& sample : found.at(site).unbind(0)) {
+        observer.add({.low = sample[0], .high = sample[1]});
+      }
       ranges.emplace(models::low_name(site), observer.range().low);
       ranges.emplace(models::high_name(site), observer.range().high);
     }
     return ranges;
+  }
+
+  /// Added to the zeros there: a sum with other ranks' zeros has no -0 either.
+  static void put(at::Tensor& ranges, std::int64_t place, std::int64_t places,
+                  const quant::ClusterRange& range) {
+    if (!ranges.defined()) ranges = at::zeros({places, 2, range.low.size(0)}, range.low.options());
+    ranges[place][0].add_(range.low);
+    ranges[place][1].add_(range.high);
   }
 
   const BlockSamples& block_;  // borrowed for one call

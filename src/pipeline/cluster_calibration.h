@@ -14,8 +14,7 @@ namespace lrq::pipeline {
 ///      where something static is quantized
 /// Rounding the weights (gptq_rounding.h) and the pass that makes the next block's inputs follow.
 /// Source: RPTQ (Yuan et al. 2023); docs/methods.md, "Clusters (RPTQ)".
-/// learnables: finished, folded in every pass.  Samples one at a time in order: the bits depend on
-/// nothing else.
+/// learnables: finished, folded in every pass.  Ranks that share the samples get what one gets.
 /// Returns maps, layouts and ranges by name (models/cluster_orders.h, models/clusters.h).
 /// Throws NumericError (statistics that are not finite).
 [[nodiscard]] models::NamedTensors calibrated_clusters(const BlockSamples& block,

@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
@@ -140,7 +141,10 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
     }
   }
   dist::barrier(context.transport, "old shards removed");
-  ChainStage stage(context, ranges[static_cast<std::size_t>(context.rank())]);
+  std::optional<ChainStage> stage;
+  if (context.rank() < stages) {
+    stage.emplace(context, ranges[static_cast<std::size_t>(context.rank())]);
+  }
   run_forward(context.transport, plan,
               {.tokens = context.tokens,
                .hidden = context.hidden(),
@@ -148,15 +152,15 @@ void run_full_precision_chain(const RunContext& context, const at::Tensor& token
                .device = context.device()},
               {.source =
                    [&](std::int64_t sample) {
-                     return std::vector{stage.embed(
+                     return std::vector{stage->embed(
                          tokens[sample].unsqueeze(0).to(context.device(), at::kLong), sample)};
                    },
-               .blocks = stage.blocks(),
+               .blocks = stage ? stage->blocks() : 0,
                .block =
                    [&](int i, const std::vector<at::Tensor>& x, std::int64_t sample) {
-                     return std::vector{stage.forward(i, x.front(), sample)};
+                     return std::vector{stage->forward(i, x.front(), sample)};
                    }});
-  stage.seal();
+  if (stage) stage->seal();
   dist::barrier(context.transport, "full-precision chain sealed");
 }
 

@@ -11,7 +11,8 @@ namespace lrq::pipeline {
 /// what reaches a linear comes from linears that are rounded already.
 /// learnables: finished.  Returns "<linear>.codes" [O, I], uint8 (int32 above 8 bits), for fold().
 /// Source: GPTQ; docs/methods.md, "GPTQ rounding".  Throws NumericError (a Hessian that is not
-/// finite).  Samples one at a time in order: the bits depend on nothing else.
+/// finite).  Ranks that share the samples also take turns at the linears of a site, and all get the
+/// codes of one rank alone.
 [[nodiscard]] models::NamedTensors gptq_codes(const BlockSamples& block,
                                               const models::NamedTensors& learnables);
 

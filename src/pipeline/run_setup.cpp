@@ -108,10 +108,13 @@ void check_request(const CalibrationRequest& request, const models::Family& fami
   check_targets(request.recipe, request.targets);
   check_quota(request, config);
   if (request.replicas > 0) check_replicas(request.recipe, ranks, request.replicas);
-  if (ranks > config.num_hidden_layers) {
-    refuse(concat(ranks, " ranks, and the model has ", config.num_hidden_layers, " blocks"),
-           "number of ranks (mpirun -n)",
-           concat("use at most ", config.num_hidden_layers, " ranks"));
+  const std::int64_t most = config.num_hidden_layers * train.batch_size;
+  if (ranks > most) {
+    refuse(
+        concat(ranks, " ranks, and the model has ", config.num_hidden_layers,
+               " blocks, each for at most ", train.batch_size,
+               train.batch_size == 1 ? " rank" : " ranks (one for each sample of a micro-batch)"),
+        "number of ranks (mpirun -n)", concat("use at most ", most, " ranks"));
   }
 }
 

@@ -6,7 +6,7 @@
 
 namespace lrq::pipeline {
 
-/// Refuse what cannot be: recipe fields, more ranks than blocks, a micro-batch larger than N, ...
+/// Refuse what cannot be: recipe fields, more ranks than samples of a step of all blocks, a micro-batch larger than N, ...
 /// Throws UsageError.  Every rank comes to the same answer.
 void check_request(const CalibrationRequest& request, const models::Family& family, int ranks);
 

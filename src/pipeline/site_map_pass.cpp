@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -17,6 +18,7 @@
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
+#include "src/pipeline/sample_share.h"
 #include "src/pipeline/wave_learning.h"
 
 namespace lrq::pipeline {
@@ -24,16 +26,20 @@ namespace {
 
 bool has_maps(const recipe::Recipe& recipe) { return !block_method(recipe).map.none(); }
 
-void build(const RunContext& context, BlockIndex block, std::span<const at::Tensor> inputs) {
+models::NamedTensors maps_of(const RunContext& context, BlockIndex block,
+                             std::span<const at::Tensor> inputs,
+                             const models::TokenShare& share = {}) {
   const auto& family = context.model.family();
   const models::BlockMethod method = block_method(context.recipe);
   const models::NamedTensors weights = context.model.block(block);
   const models::NamedTensors start = models::initial_learnables(
       family, weights,
       models::on_device(context.states.load_statistics(block).tensors, context.device()), method);
-  const models::NamedTensors maps =
-      models::build_site_maps(family, weights, start, method, inputs, context.compute,
-                              {.seed = context.seed, .block = block.value});
+  return models::build_site_maps(family, weights, start, method, inputs, context.compute,
+                                 {.seed = context.seed, .block = block.value}, share);
+}
+
+void save(const RunContext& context, BlockIndex block, const models::NamedTensors& maps) {
   context.states.save_maps(block,
                            {.tensors = on_host(maps),
                             .metadata = {{"format", "lrq-dist maps 1"}, {"block", concat(block)}}});
@@ -70,7 +76,7 @@ void build_maps_from_mean(const RunContext& context) {
   const BlockRange mine = rank < ranges.size() ? ranges[rank] : BlockRange{};
   const auto forward = [&](int i, std::vector<at::Tensor> x, std::int64_t) {
     const int index = mine.first + i;
-    build(context, BlockIndex{index}, x);
+    save(context, BlockIndex{index}, maps_of(context, BlockIndex{index}, x));
     const FrozenStage block(
         context.model, {index, index + 1}, &context.recipe,
         start_learnables(context.model.family(), context.states, context.recipe), context.compute,
@@ -90,14 +96,24 @@ void build_maps_from_mean(const RunContext& context) {
 }
 
 void build_maps_from_tokens(const RunContext& context, BlockIndex block) {
-  if (context.states.has_maps(block)) return;
   const c10::NoGradGuard no_grad;
-  const SampleReader reader(context, wave_input(block.value));
-  std::vector<at::Tensor> inputs;
-  for (std::int64_t sample = 0; sample < context.samples; ++sample) {
-    inputs.push_back(reader.read(sample));
-  }
-  build(context, block, inputs);
+  const std::string there = context.rank() == 0 && context.states.has_maps(block) ? "there" : "";
+  if (!dist::broadcast_text(context.transport, there, Rank{0}, "maps of a block").empty()) return;
+  share_samples(context, [&](const SampleShare& share) {
+    const SampleReader reader(context, wave_input(block.value));
+    const quant::IndexRange mine = share.of(context.samples);
+    std::vector<at::Tensor> inputs;
+    for (std::int64_t i = 0; i < mine.count; ++i) inputs.push_back(reader.read(mine.first + i));
+    const models::NamedTensors maps = maps_of(context, block, inputs,
+                                              {.first = mine.first * context.tokens,
+                                               .all = context.samples * context.tokens,
+                                               .sum = [&](const at::Tensor& rows) {
+                                                 share.sum(rows);
+                                                 share.alive();
+                                               }});
+    if (context.rank() == 0) save(context, block, maps);
+  });
+  dist::barrier(context.transport, "maps durable");
 }
 
 }  // namespace lrq::pipeline

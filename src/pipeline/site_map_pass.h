@@ -14,8 +14,9 @@ void build_maps_from_mean(const RunContext& context);
 /// Whether the recipe's maps are built by build_maps_from_mean.
 [[nodiscard]] bool maps_from_mean(const recipe::Recipe& recipe);
 
-/// Build the maps of one block from its own inputs, the quantized chain of the finished blocks
-/// before it (rotation.calib = "tokens"), unless a whole file of them is there.  On its rank only.
+/// Build the maps of a wave's only block from its own inputs, the quantized chain of the finished
+/// blocks before it (rotation.calib = "tokens"), unless a whole file of them is there.  The ranks
+/// share the samples; rank 0 writes the file.  Collective.
 void build_maps_from_tokens(const RunContext& context, BlockIndex block);
 
 /// Whether the recipe's maps are built by build_maps_from_tokens.

@@ -5,15 +5,8 @@
 
 #include "src/base/error.h"
 #include "src/base/text.h"
-#include "src/pipeline/cluster_calibration.h"
-#include "src/pipeline/gptq_rounding.h"
-#include "src/pipeline/site_map_pass.h"
 
 namespace lrq::pipeline {
-
-bool looks_at_all_samples(const recipe::Recipe& recipe) {
-  return maps_from_tokens(recipe) || has_clusters(recipe) || rounds_by_gptq(recipe);
-}
 
 WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks, int replicas) {
   if (replicas == 0) {
@@ -21,7 +14,7 @@ WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks, int 
     const auto fits = [&](int count) {
       return recipe.train.batch_size % count == 0 && count * blocks <= ranks;
     };
-    while (!looks_at_all_samples(recipe) && fits(2 * replicas)) replicas *= 2;
+    while (fits(2 * replicas)) replicas *= 2;
   }
   return {.stages = std::min(ranks / replicas, blocks), .replicas = replicas};
 }
@@ -44,13 +37,6 @@ void check_replicas(const recipe::Recipe& recipe, int ranks, int replicas) {
         {.what = concat(replicas, " replicas of a stage do not fit on ", ranks, " ranks"),
          .where = "option --replicas, number of ranks",
          .fix = "lower --replicas, or add ranks"});
-  }
-  if (replicas > 1 && looks_at_all_samples(recipe)) {
-    throw UsageError({.what = concat("recipe ", recipe.name,
-                                     " looks at all samples of a block, and "
-                                     "replicas do not share those yet"),
-                      .where = "option --replicas",
-                      .fix = "leave --replicas out"});
   }
 }
 

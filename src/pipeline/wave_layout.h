@@ -6,10 +6,6 @@
 
 namespace lrq::pipeline {
 
-/// Whether a step of the recipe needs all samples of a block at once (maps from tokens, clusters,
-/// GPTQ).  Those are not shared between replicas.
-[[nodiscard]] bool looks_at_all_samples(const recipe::Recipe& recipe);
-
 /// How the ranks of a run share a wave: rank r is replica r % replicas of stage r / replicas.
 struct WaveLayout {
   int stages = 1;
@@ -18,7 +14,7 @@ struct WaveLayout {
 };
 
 /// replicas: those asked for, or 0: the largest power of two that divides the micro-batch and
-/// leaves every block a rank, and 1 where the recipe looks at all samples.
+/// leaves every block a rank.
 [[nodiscard]] WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks,
                                      int replicas);
 

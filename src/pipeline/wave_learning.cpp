@@ -16,6 +16,7 @@
 #include "src/pipeline/frozen_stage.h"
 #include "src/pipeline/host_memory.h"
 #include "src/pipeline/idle_ranks.h"
+#include "src/pipeline/passing.h"
 #include "src/pipeline/plan_check.h"
 #include "src/pipeline/run_log.h"
 #include "src/pipeline/sample_calibration.h"
@@ -35,12 +36,6 @@ struct LearningBlock {
   BlockIndex index;
   std::unique_ptr<BlockTrainer> trainer;
   double seconds = 0.0;
-};
-
-/// What one micro-batch is behind a block.
-struct Passing {
-  std::vector<at::Tensor> outputs;
-  std::vector<at::Tensor> targets;  ///< the original block's, where the next one needs them
 };
 
 class LearningStage {
@@ -100,7 +95,7 @@ class LearningStage {
       const Action action = actions_[next++];
       switch (action.op) {
         case Op::kReceive:
-          passing_.push_back(split(inbound_->take()));
+          passing_.push_back(split(inbound_->take(), recomputes()));
           stop_after(task_.first_step + inbound_->messages());
           break;
         case Op::kTrain:
@@ -133,6 +128,10 @@ class LearningStage {
     return shape_.steps;
   }
 
+  /// What this rank is to have finished by samples, in the order of its blocks; nothing where the
+  /// wave was left before its end, nor on replicas.
+  [[nodiscard]] std::vector<models::NamedTensors> take_learned() { return std::move(learned_); }
+
  private:
   void save_blocks(IdleRanks& idle) {
     for (const LearningBlock& block : blocks_) {
@@ -143,10 +142,13 @@ class LearningStage {
                                        finished_block(block.index, context_.recipe, candidate));
       }
       models::NamedTensors learned = block.trainer->learnables();
-      calibrate_by_samples(context_, block.index, learned);
+      if (finishes_by_samples(context_.recipe)) {
+        learned_.push_back(std::move(learned));
+        continue;
+      }
       context_.states.save_block(block.index,
                                  finished_block(block.index, context_.recipe, learned));
-      if (rank_ == 0) idle.beat();  // rounding a block takes a while
+      if (rank_ == 0) idle.beat();
     }
   }
 
@@ -159,7 +161,7 @@ class LearningStage {
   void send() {
     const std::int64_t messages = shape_.steps - task_.first_step;
     if (word_only_) return outbound_->give({}, messages);
-    outbound_->give(joined(passing_.front()), messages);
+    outbound_->give(joined(passing_.front(), recomputes()), messages);
     passing_.pop_front();
   }
 
@@ -190,7 +192,6 @@ class LearningStage {
         .replicas = {.count = shape_.replicas, .sum = [this](const at::Tensor& t) {
                        dist::tree_sum(context_.transport, t, group_, "replicas");
                      }}};
-    if (maps_from_tokens(context_.recipe)) build_maps_from_tokens(context_, index);
     const models::NamedTensors start =
         start_learnables(family, context_.states, context_.recipe)(index, weights);
     block.trainer = std::make_unique<BlockTrainer>(family, std::move(weights), start, settings);
@@ -231,20 +232,6 @@ class LearningStage {
   }
 
   [[nodiscard]] bool recomputes() const { return context_.targets == Targets::kRecompute; }
-
-  /// A message: the outputs of the samples, then their targets if these travel too.
-  [[nodiscard]] Passing split(std::vector<at::Tensor> message) const {
-    if (!recomputes()) return {.outputs = std::move(message), .targets = {}};
-    const auto half = message.begin() + static_cast<std::ptrdiff_t>(message.size() / 2);
-    return {.outputs = {message.begin(), half}, .targets = {half, message.end()}};
-  }
-  [[nodiscard]] std::vector<at::Tensor> joined(const Passing& passing) const {
-    std::vector<at::Tensor> message = passing.outputs;
-    if (recomputes()) {
-      message.insert(message.end(), passing.targets.begin(), passing.targets.end());
-    }
-    return message;
-  }
 
   [[nodiscard]] bool independent() const {
     return context_.recipe.train.schedule == recipe::Schedule::kIndependent;
@@ -355,6 +342,7 @@ class LearningStage {
   std::vector<Rank> group_;          // the replicas of this rank's stage; empty without a stage
   std::optional<StageClock> clock_;  // from the first action
   std::vector<LearningBlock> blocks_;
+  std::vector<models::NamedTensors> learned_;
   std::optional<InboundLink> inbound_;
   std::optional<OutboundLink> outbound_;
   ResidentBlocks resident_;
@@ -391,7 +379,14 @@ std::int64_t learn_wave(const RunContext& context, const WaveTask& task) {
   context.log.phase("wave", concat("wave=", task.wave, " blocks=", task.blocks.first, "-",
                                    task.blocks.last - 1, " stages=", stages, " replicas=", replicas,
                                    " steps=", task.steps - task.first_step));
-  const std::int64_t reached = LearningStage(context, task, shape, plan, ranges).run();
+  if (maps_from_tokens(context.recipe)) {
+    build_maps_from_tokens(context, BlockIndex{task.blocks.first});
+  }
+  std::optional<LearningStage> stage(std::in_place, context, task, shape, plan, ranges);
+  const std::int64_t reached = stage->run();
+  const auto learned = stage->take_learned();
+  stage.reset();  // its memory
+  if (finishes_by_samples(context.recipe)) finish_by_samples(context, ranges, replicas, learned);
   dist::barrier(context.transport, "block files durable");
   return reached;
 }

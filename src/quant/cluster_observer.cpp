@@ -35,11 +35,14 @@ ClusterRange union_of(const ClusterRange& before, const ClusterRange& now) {
 ClusterObserver::ClusterObserver(ClusterLayout layout, RangeRule rule)
     : layout_(std::move(layout)), rule_(rule) {}
 
-void ClusterObserver::observe(const Tensor& x) {
+ClusterRange ClusterObserver::range_of(const Tensor& x) const {
   const c10::NoGradGuard no_grad;
   const auto [low, high] = channel_range(x);
-  const ClusterRange now = {.low = cluster_range(low, layout_).low,
-                            .high = cluster_range(high, layout_).high};
+  return {.low = cluster_range(low, layout_).low, .high = cluster_range(high, layout_).high};
+}
+
+void ClusterObserver::add(const ClusterRange& now) {
+  const c10::NoGradGuard no_grad;
   if (rule_ == RangeRule::kEma && range_.low.defined()) {
     range_ = {.low = range_.low * kKept + now.low * kTaken,
               .high = range_.high * kKept + now.high * kTaken};

@@ -21,9 +21,14 @@ class ClusterObserver {
 
   /// x [1, T, C] or [T, C]: one sample, channels in the layout's order; call in sample order.
   /// Throws BugError on other shapes.  Threads: one at a time.
-  void observe(const at::Tensor& x);
+  void observe(const at::Tensor& x) { add(range_of(x)); }
 
-  /// [g] float32 (float64 if the samples are), undefined before the first sample.
+  /// The extrema of one sample in each cluster, [g] float32 (float64 if the sample is), and taking
+  /// them in, in sample order: where ranks share the samples.
+  [[nodiscard]] ClusterRange range_of(const at::Tensor& x) const;
+  void add(const ClusterRange& now);
+
+  /// [g], undefined before the first sample.
   [[nodiscard]] const ClusterRange& range() const { return range_; }
 
  private:

@@ -12,6 +12,7 @@
 #include "src/base/log.h"
 #include "tests/dist/threads.h"
 #include "tests/fakes/scratch_folder.h"
+#include "tests/pipeline/shipped_recipe.h"
 
 namespace lrq::pipeline {
 namespace {
@@ -23,18 +24,21 @@ class CalibrationTest : public testing::Test {
  protected:
   CalibrationTest() {
     start_log(Rank{0}, LogLevel::kOff);
-    const auto files = make_posix_file_system();
     tokens_ = scratch_.path() / "tokens.npy";
-    const at::Tensor ids = (at::arange(6 * 24) * 37 % 509 + 3).to(at::kInt).view({6, 24});
-    io::write_token_file(*files, tokens_, ids);
-    request_.texts = {tokens_.string()};
+    use_samples(6);
     request_.recipe.weights.bits = 4;
     request_.recipe.activations.bits = 6;
     request_.recipe.train.epochs = 2;
     request_.recipe.train.wave = 2;
     request_.recipe.train.batch_size = 2;
-    request_.samples = 6;
     request_.tokens = 24;
+  }
+
+  void use_samples(std::int64_t count) {
+    const at::Tensor ids = (at::arange(count * 24) * 37 % 509 + 3).to(at::kInt).view({count, 24});
+    io::write_token_file(*make_posix_file_system(), tokens_, ids);
+    request_.texts = {tokens_.string()};
+    request_.samples = count;
   }
 
   /// The bytes of all block files of a run on `ranks` ranks.
@@ -173,6 +177,47 @@ TEST_F(CalibrationTest, IndependentBlocksAreEqualOnAnyNumberOfRanks) {
   EXPECT_TRUE(blocks_of("four", 4) == one);
 }
 
+/// Twelve samples are eight chunks, some of one sample and some of two.
+TEST_F(CalibrationTest, RanksThatShareTheSamplesOfABlockMakeTheFilesOfOne) {
+  const std::vector<std::pair<const char*, std::vector<std::string>>> recipes = {
+      {"duquant-w4a4",
+       {"train.wave=1", "rotation.calib=tokens", "rotation.calib_tokens=100", "rotation.steps=4"}},
+      {"lrq-w4a4", {"train.epochs=1", "train.batch_size=4", "gptq.sequential=false"}},
+      {"rptq-w4a4", {"clusters.norms=8", "clusters.range=ema"}}};
+  use_samples(12);
+  for (const auto& [name, changes] : recipes) {
+    request_.recipe = shipped_recipe(name, changes);
+    const std::string one = blocks_of(std::string(name) + "-1", 1);
+    for (const int ranks : {3, 5}) {
+      EXPECT_TRUE(blocks_of(name + std::to_string(-ranks), ranks) == one) << name << ", " << ranks;
+    }
+  }
+}
+
+TEST_F(CalibrationTest, IndependentBlocksShareTheSamplesOfEachToo) {
+  use_samples(8);
+  request_.recipe = shipped_recipe(
+      "rptq-w4a8", {"clusters.norms=8", "train.wave=5", "train.schedule=independent"});
+  const std::string one = blocks_of("one", 1);
+  EXPECT_TRUE(blocks_of("five", 5) == one);
+}
+
+TEST_F(CalibrationTest, ABlockThatIsRoundedBySamplesIsFinishedAfterAStop) {
+  use_samples(8);
+  request_.recipe = shipped_recipe("lrq-w4a4", {"train.epochs=2", "rotation.steps=2"});
+  const std::string plain = blocks_of("plain", 1);
+  request_.resume = true;
+  request_.cut_every = 3;
+  int calls = 0;
+  do {
+    int asked = 0;
+    request_.stop_asked = [&asked] { return ++asked > 6; };
+    run("stopped", 1 + ++calls % 3);
+  } while (!finished() && calls < 60);
+  EXPECT_GT(calls, 3);
+  EXPECT_TRUE(block_bytes() == plain);
+}
+
 TEST_F(CalibrationTest, AWaveAsWideAsTheModelDiffersFromOneBlockAtATime) {
   request_.recipe.train.wave = 1;
   const std::string published_order = blocks_of("w1", 1);
@@ -215,8 +260,12 @@ TEST_F(CalibrationTest, AResumeNamesWhatDiffers) {
   }
 }
 
-TEST_F(CalibrationTest, MoreRanksThanBlocksAreRefusedOnEveryRank) {
-  EXPECT_THROW((void)blocks_of("run", 6), UsageError);
+TEST_F(CalibrationTest, MoreRanksThanBlocksShareSamplesOrWait) {
+  EXPECT_TRUE(blocks_of("seven", 7) == blocks_of("one", 1));
+}
+
+TEST_F(CalibrationTest, MoreRanksThanBlocksTimesTheBatchAreRefusedOnEveryRank) {
+  EXPECT_THROW((void)blocks_of("run", 11), UsageError);
 }
 
 }  // namespace
