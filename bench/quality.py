@@ -63,7 +63,7 @@ class MethodRow(rows.Row):
         recipe = weight_only if "a16" in self.scheme else with_activations
         learned = () if self.method in UNLEARNED else ("--epochs", settings["epochs"])
         changes = [part for field in fields for part in ("--set", field)]
-        if not finished(self.run):
+        if not rows.finished(self.run):
             runs.run_logged(calibration(settings, recipe, self.scheme, self.seed, self.run, 30)
                             + [*learned, *changes, "--wave", 1], self.log)
             shutil.rmtree(self.run / "activations")  # 0.3 GB that nothing reads any more
@@ -111,11 +111,6 @@ def evaluations(options, seed):
     if options.documents > 0 and seed == options.seeds[0]:
         wanted.append(Evaluation("tasks", adapts, options.documents))
     return wanted
-
-
-def finished(run):
-    """Whether a run directory holds a whole calibration."""
-    return (run / "run.json").exists() and runs.read_json(run / "run.json")["finished"]
 
 
 class WaveRow(rows.Row):

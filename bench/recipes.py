@@ -29,53 +29,76 @@ LEARNED = {"omniquant": ("omniquant", *W4A4),
            "lrquant-plus": ("lrquant-plus", *W4A4),
            "duquant-lwc": ("duquant-lwc-w4a4",),
            "ruquant-lh": ("ruquant-lh-w4a4",),
-           "lrq": ("lrq-w4a4",)}
+           "lrq": ("lrq-w4a4",),
+           "ruquant-lh, keys and values in 16 bits": ("ruquant-lh-w4a4", "--kv-bits", 16),
+           "lrq, keys and values in 16 bits": ("lrq-w4a4", "--kv-bits", 16)}
 RECIPES = {**UNLEARNED, **LEARNED}
+ZERO_SHOT = ("ruquant-lh", "lrq")  # the best published one, and ours: they take minutes each
 
 
 class RecipeRow(rows.Row):
-    """One recipe with one seed."""
+    """One recipe with one seed: a calibration, and evaluations that may come in later calls."""
 
-    def __init__(self, recipe, seed, settings, folder):
-        self.recipe, self.seed = recipe, seed
+    def __init__(self, recipe, seed, settings, documents, folder):
+        self.recipe, self.seed, self.documents = recipe, seed, documents
         super().__init__(f"{recipe.replace(', ', '-').replace(' ', '-')}-seed-{seed}", settings,
                          folder)
+
+    def missing(self):
+        found = self.result()
+        return found is None or (self.documents > 0 and found.get("documents") != self.documents)
 
     def make(self):
         settings = self.settings
         name, *options = RECIPES[self.recipe]
         learned = ("--epochs", settings["epochs"]) if self.recipe in LEARNED else ()
         told = self.run.with_suffix(".run.json")
-        runs.run_logged([runs.PROGRAM, "calibrate", "--model", runs.MODEL, "--calib",
-                         settings["text"], "--calib-stride", STRIDE, "--nsamples", SAMPLES,
-                         "--seqlen", TOKENS, "--recipe", name, *options, *learned, "--wave", 1,
-                         "--block-size", 64, "--seed", self.seed, "--dtype", "float32",
-                         "--threads", 1, "--json", told, "--run", self.run, "--resume"], self.log)
+        if not rows.finished(self.run):
+            runs.run_logged([runs.PROGRAM, "calibrate", "--model", runs.MODEL, "--calib",
+                             settings["text"], "--calib-stride", STRIDE, "--nsamples", SAMPLES,
+                             "--seqlen", TOKENS, "--recipe", name, *options, *learned, "--wave", 1,
+                             "--block-size", 64, "--seed", self.seed, "--dtype", "float32",
+                             "--threads", 1, "--json", told, "--run", self.run, "--resume"],
+                            self.log)
+        shutil.rmtree(self.run / "activations", ignore_errors=True)  # nothing reads them any more
+        result = self.result() or {}
+        if "ppl" not in result:
+            found = self.evaluate("--ppl", settings["eval"], "--limit", settings["limit"])
+            (result["ppl"],) = found["ppl"].values()
+            calibration = runs.read_json(told)
+            result |= {"seconds": calibration["seconds"],
+                       "block_steps": calibration["block_steps"]}
+            self.keep(result)
+        if self.documents > 0:
+            found = self.evaluate("--tasks", "*", "--task-dir", runs.TASKS, "--limit",
+                                  self.documents)
+            self.keep(result | {"documents": self.documents, "tasks": found["tasks_mean"],
+                                "tasks_error": found["tasks_mean_stderr"]})
+
+    def evaluate(self, *options):
         file = self.run.with_suffix(".eval.json")
         runs.run_logged([runs.PROGRAM, "eval", "--run", self.run, "--threads", 1, "--json", file,
-                         "--ppl", settings["eval"], "--seqlen", WINDOW, "--limit",
-                         settings["limit"]], self.log)
-        shutil.rmtree(self.run / "activations", ignore_errors=True)  # nothing reads them any more
-        (perplexity,) = runs.read_json(file)["ppl"].values()
-        calibration = runs.read_json(told)
-        self.keep({"ppl": perplexity, "seconds": calibration["seconds"],
-                   "block_steps": calibration["block_steps"]})
+                         "--seqlen", WINDOW, *options], self.log)
+        return runs.read_json(file)
 
 
-def drawn(table, settings, is_excerpt):
-    lines = [rows.table_line(("recipe", "seed", "perplexity", "block steps", "calibration [s]")),
-             "|---|---:|---:|---:|---:|"]
+def drawn(table, settings, is_excerpt, documents):
+    lines = [rows.table_line(("recipe", "seed", "perplexity", "zero-shot mean", "block steps",
+                              "calibration [s]")), "|---|---:|---:|---:|---:|---:|"]
     for row in table:
         found = row.result()
-        cells = ("-", "-", "-") if found is None else (
-            f"{found['ppl']:.3f}", str(found["block_steps"]), f"{found['seconds']:.0f}")
+        cells = ("-", "-", "-", "-") if found is None else (
+            f"{found['ppl']:.3f}",
+            f"{found['tasks']:.4f} +- {found['tasks_error']:.4f}" if "tasks" in found else "",
+            str(found["block_steps"]), f"{found['seconds']:.0f}")
         lines.append(rows.table_line((row.recipe, str(row.seed), *cells)))
     caption = (f"SmolLM2-135M, W4A4 (keys and values too), {settings['epochs']} epochs where "
                f"anything is learned, wave 1, batch 1, blocks of 64 channels, one rank, float32; "
                f"{SAMPLES} windows of {TOKENS} tokens, {STRIDE} apart, of "
                f"{rows.text_name(settings['text'], is_excerpt)}; perplexity on the first "
                f"{settings['limit']} windows of {WINDOW} tokens of "
-               f"{pathlib.Path(settings['eval']).name}.")
+               f"{pathlib.Path(settings['eval']).name}; zero-shot on {documents} documents of each "
+               "of nine tasks, with the first seed.")
     return "\n".join(lines) + f"\n\n{caption}\n"
 
 
@@ -85,10 +108,12 @@ def work(options):
                 "limit": options.limit, "eval": str(options.eval.resolve())}
     folder = options.folder.resolve() / f"{options.epochs}-epochs-{digest[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
-    table = [RecipeRow(recipe, seed, settings, folder)
+    table = [RecipeRow(recipe, seed, settings,
+                       options.documents if recipe in ZERO_SHOT and seed == options.seeds[0] else 0,
+                       folder)
              for recipe in options.recipes for seed in options.seeds]
     failures = rows.make_missing(table, options)
-    return rows.finish(drawn(table, settings, is_excerpt), options.out, failures, len(table),
+    return rows.finish(drawn(table, settings, is_excerpt, options.documents), options.out, failures, len(table),
                        folder)
 
 
@@ -101,6 +126,9 @@ def main():
                         help="text or token file to evaluate on (default WikiText-2's test text)")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="R",
                         help=f"rows of {', '.join(RECIPES)} (default all)")
+    parser.add_argument("--documents", type=int, default=100, metavar="N",
+                        help="documents of each zero-shot task, for " + " and ".join(ZERO_SHOT)
+                             + " with the first seed; 0: none (default %(default)s)")
     rows.add_table_options(parser, runs.FOLDER / "recipes", seeds=[2])
     options = parser.parse_args()
     runs.run_main("recipes", lambda: work(options))

@@ -74,6 +74,11 @@ def make_missing(rows, options):
     return failures
 
 
+def finished(run):
+    """Whether a run directory holds a whole calibration."""
+    return (run / "run.json").exists() and runs.read_json(run / "run.json")["finished"]
+
+
 def newest_frozen(path, block):
     """Propagated errors behind a block, from the newest line: a resumed run writes it again."""
     newest = None

@@ -194,6 +194,7 @@ void run_eval(Session& session, const EvalOptions& options) {
     if (session.first_rank()) {
       result["tasks"] = scored["tasks"];
       result["tasks_mean"] = scored["tasks_mean"];
+      result["tasks_mean_stderr"] = scored["tasks_mean_stderr"];
       result["settings"]["zero_shot"] = scored["settings"];
     }
   }
@@ -205,6 +206,7 @@ void run_eval(Session& session, const EvalOptions& options) {
     if (session.first_rank()) {
       result["tasks_adapted"] = scored["tasks"];
       result["tasks_mean_adapted"] = scored["tasks_mean"];
+      result["tasks_mean_stderr_adapted"] = scored["tasks_mean_stderr"];
     }
   }
   if (session.first_rank() && options.adapt) {

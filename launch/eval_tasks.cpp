@@ -86,7 +86,10 @@ class Table {
     print(cells, result.headline);
   }
 
-  void print_mean(double mean) const { std::printf("mean of the figures marked *: %.4f\n", mean); }
+  void print_mean(const eval::Figure& mean) const {
+    std::printf("mean of the figures marked *: %s +- %s\n", text_of(mean.value).c_str(),
+                text_of(mean.error).c_str());
+  }
 
  private:
   void print(const std::vector<std::string>& cells, std::string_view headline) const {
@@ -198,7 +201,7 @@ ordered_json run_tasks(eval::Evaluator& evaluator, const ZeroShot& zero_shot, st
               adapt_tokens > 0 ? " with the last block adapted to each task's contexts" : "",
               options.tokenize == kTogether ? "together" : "separately", zero_shot.bos.c_str());
   const Table table(zero_shot.tasks);
-  double sum = 0.0;
+  eval::Figure mean;  // errors of different tasks are independent
   std::string lines;
   for (std::size_t i = 0; i < count; ++i) {
     const eval::Task& task = zero_shot.tasks[i];
@@ -209,16 +212,17 @@ ordered_json run_tasks(eval::Evaluator& evaluator, const ZeroShot& zero_shot, st
     results[task.name] = as_json(result);
     truncated[task.name] = std::count_if(requests.begin(), requests.end(),
                                          [](const auto& request) { return request.truncated; });
-    sum += result.head().value;
+    mean.value += result.head().value / static_cast<double>(count);
+    mean.error = std::hypot(mean.error, result.head().error / static_cast<double>(count));
     lines += likelihood_lines(task, requests, scores);
     if (!options.log_likelihoods.empty() && adapt_tokens == 0) {
       io::write_atomically(files, options.log_likelihoods, lines);
     }
   }
-  const double mean = sum / static_cast<double>(count);
   table.print_mean(mean);
   return {{"tasks", results},
-          {"tasks_mean", mean},
+          {"tasks_mean", mean.value},
+          {"tasks_mean_stderr", mean.error},
           {"settings",
            {{"tokenize", options.tokenize}, {"bos", zero_shot.bos}, {"truncated", truncated}}}};
 }

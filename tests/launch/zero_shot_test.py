@@ -50,6 +50,9 @@ class ScoresTest(ZeroShotTest):
                          {"acc", "acc_stderr", "perplexity", "perplexity_stderr", "n", "headline"})
         heads = [task[task["headline"]] for task in first["tasks"].values()]
         self.assertAlmostEqual(first["tasks_mean"], sum(heads) / 4, places=12)
+        errors = [task[task["headline"] + "_stderr"] for task in first["tasks"].values()]
+        self.assertAlmostEqual(first["tasks_mean_stderr"],
+                               sum(error ** 2 for error in errors) ** 0.5 / 4, places=12)
         self.assertEqual(first["settings"]["zero_shot"]["tokenize"], "together")
 
     def test_the_log_likelihoods_are_those_of_the_reference(self):
