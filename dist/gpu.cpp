@@ -37,7 +37,7 @@ std::optional<int> choose_device(std::string_view asked, const std::optional<Ncc
   return choose_gpu(environment, gpus);
 }
 
-void use_gpu(const NcclApi& api, int gpu) {
+void use_gpu(const NcclApi& api, int gpu, std::size_t most) {
   if (const char* reason = api.load_torch_cuda(); reason != nullptr) {
     throw UsageError({.what = concat("LibTorch's part for GPUs cannot be loaded: ", reason),
                       .where = kOption,
@@ -45,6 +45,13 @@ void use_gpu(const NcclApi& api, int gpu) {
                              "--device cpu"});
   }
   check(api, api.set_device(gpu), "cudaSetDevice", gpu);
+  if (most > 0) check(api, api.limit_memory(gpu, most), "the limit of LibTorch's memory", gpu);
+}
+
+std::size_t peak_gpu_memory(const NcclApi& api, int gpu) {
+  std::size_t bytes = 0;
+  check(api, api.peak_memory(gpu, &bytes), "the count of LibTorch's memory", gpu);
+  return bytes;
 }
 
 std::string gpu_name(const NcclApi& api, int gpu) {

@@ -61,6 +61,8 @@ struct NcclApi {
   int (*record_stream)(const at::Tensor& tensor, void* stream) = nullptr;
   /// Bound what the caching allocator takes of the device.  NCCL's own buffers are not in it.
   int (*limit_memory)(int device, std::size_t bytes) = nullptr;
+  /// The most that it has taken so far.
+  int (*peak_memory)(int device, std::size_t* bytes) = nullptr;
 
   /// Load the part of LibTorch that computes on GPUs.  nullptr, or why it cannot be loaded.
   const char* (*load_torch_cuda)() = nullptr;

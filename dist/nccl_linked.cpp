@@ -147,6 +147,14 @@ void add_torch(NcclApi& api) {
                                    static_cast<c10::DeviceIndex>(device));
     });
   };
+  api.peak_memory = [](int device, std::size_t* bytes) {
+    return as_code([&] {
+      auto* allocator = c10::cuda::CUDACachingAllocator::get();
+      if (!allocator->initialized()) return;  // nothing so far
+      const auto stats = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(device));
+      *bytes = static_cast<std::size_t>(stats.reserved_bytes[0].peak);  // 0: of all pools
+    });
+  };
 }
 
 }  // namespace

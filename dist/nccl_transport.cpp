@@ -82,10 +82,6 @@ NcclTransport::NcclTransport(const NcclApi& api, std::unique_ptr<HostLink> link,
     : api_(api), options_(options), link_(std::move(link)) {
   const std::string where = concat("GPU ", options.device, " of rank ", rank());
   check_cuda(api_, api_.set_device(options.device), "cudaSetDevice", where);
-  if (options.memory_bytes) {
-    check_cuda(api_, api_.limit_memory(options.device, *options.memory_bytes),
-               "the limit of LibTorch's memory", where);
-  }
   link_->while_waiting([this] {
     if (!progress()) throw_if_failed();
   });

@@ -14,9 +14,6 @@ namespace lrq::dist {
 struct NcclTransportOptions {
   std::chrono::milliseconds timeout{600'000};
   int device = 0;  ///< as CUDA counts the visible ones (dist/local_rank.h)
-  /// What LibTorch may take of the GPU; empty for all.  NCCL's buffers, some ten MiB a channel
-  /// (dist/nccl_channel.h), come on top.
-  std::optional<std::size_t> memory_bytes = {};
   /// Whether a tensor's memory is the GPU's; tests, whose GPU is host memory, set another.
   bool (*on_device)(const at::Tensor& t) = [](const at::Tensor& t) { return t.is_cuda(); };
 };

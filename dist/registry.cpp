@@ -36,9 +36,9 @@ std::unique_ptr<Transport> make_nccl(const TransportOptions& options) {
       choose_nccl_gpu({.api = api,
                        .launcher = has_ranks(options) ? find_launcher(environment) : std::nullopt,
                        .gpu = options.gpu});
-  return make_nccl_transport(
-      *api, make_mpi_host_link(*options.session, {.timeout = options.timeout}),
-      {.timeout = options.timeout, .device = gpu, .memory_bytes = options.gpu_memory_bytes});
+  return make_nccl_transport(*api,
+                             make_mpi_host_link(*options.session, {.timeout = options.timeout}),
+                             {.timeout = options.timeout, .device = gpu});
 }
 
 struct Entry {

@@ -18,7 +18,6 @@ struct TransportOptions {
   MpiSession* session = nullptr;  ///< borrowed; must outlive the transport
   /// The GPU that this rank computes on (dist/gpu.h); empty: its tensors are in host memory.
   std::optional<int> gpu = {};
-  std::optional<std::size_t> gpu_memory_bytes = {};  ///< "nccl": what LibTorch may take of the GPU
 };
 
 /// What --transport takes beside "auto": "mpi", "nccl".

@@ -8,8 +8,9 @@
 
 namespace lrq::io {
 
-ReadAhead::ReadAhead(std::function<PlannedRead()> plan, std::size_t window)
-    : plan_(std::move(plan)), window_(window) {
+ReadAhead::ReadAhead(std::function<PlannedRead()> plan, std::size_t window,
+                     std::function<at::Tensor(const at::Tensor&)> place)
+    : plan_(std::move(plan)), window_(window), place_(std::move(place)) {
   plan_more();
   thread_ = std::thread([this] { run(); });
 }
@@ -41,6 +42,11 @@ std::shared_ptr<ReadAhead::Read> ReadAhead::next_to_begin() const {
   return next == reads_.end() ? nullptr : *next;
 }
 
+at::Tensor ReadAhead::read(const PlannedRead& what) const {
+  const at::Tensor sample = what.reader->read(what.sample);
+  return place_ ? place_(sample) : sample;
+}
+
 void ReadAhead::run() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -50,7 +56,7 @@ void ReadAhead::run() {
     read->begun = true;
     lock.unlock();
     try {
-      read->sample = read->what.reader->read(read->what.sample);
+      read->sample = this->read(read->what);
     } catch (...) {
       read->failure = std::current_exception();
     }
@@ -73,7 +79,7 @@ at::Tensor ReadAhead::take(const PlannedRead& expected) {
   lock.unlock();
   planned_.notify_one();
   if (read->failure) std::rethrow_exception(read->failure);
-  return begun ? std::move(read->sample) : read->what.reader->read(read->what.sample);
+  return begun ? std::move(read->sample) : this->read(read->what);
 }
 
 }  // namespace lrq::io

@@ -26,7 +26,9 @@ class ReadAhead {
  public:
   /// plan: called once for each read, in the order in which they are taken; null: no more.
   /// window: samples that are read and not yet taken at most.
-  ReadAhead(std::function<PlannedRead()> plan, std::size_t window);
+  /// place: moves a sample, on the thread that has read it, to memory that suits its use; or null.
+  ReadAhead(std::function<PlannedRead()> plan, std::size_t window,
+            std::function<at::Tensor(const at::Tensor&)> place = nullptr);
   ~ReadAhead();
   ReadAhead(const ReadAhead&) = delete;
   ReadAhead& operator=(const ReadAhead&) = delete;
@@ -47,9 +49,11 @@ class ReadAhead {
   void run();
   void plan_more();
   [[nodiscard]] std::shared_ptr<Read> next_to_begin() const;
+  [[nodiscard]] at::Tensor read(const PlannedRead& what) const;
 
   std::function<PlannedRead()> plan_;  // of the owner's thread
   std::size_t window_;
+  std::function<at::Tensor(const at::Tensor&)> place_;
   std::mutex mutex_;
   std::condition_variable planned_;
   std::condition_variable done_;

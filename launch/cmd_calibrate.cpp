@@ -48,10 +48,13 @@ void print_result(Session& session, const pipeline::CalibrationRequest& request,
   std::uint64_t peak = 0;
   double waited = 0.0;
   for (const std::uint64_t bytes : result.peak_memory_bytes) peak = std::max(peak, bytes);
+  std::uint64_t of_gpu = 0;
+  for (const std::uint64_t bytes : result.peak_gpu_memory_bytes) of_gpu = std::max(of_gpu, bytes);
   for (const double seconds : result.waited_seconds) waited = std::max(waited, seconds);
-  std::printf("%s: %lld block steps in %s, peak memory %s a rank, waited at most %s\n",
+  std::printf("%s: %lld block steps in %s, peak memory %s a rank%s, waited at most %s\n",
               request.run.c_str(), static_cast<long long>(result.block_steps),
               format_seconds(result.seconds).c_str(), format_bytes(peak).c_str(),
+              of_gpu > 0 ? concat(" and ", format_bytes(of_gpu), " of its GPU").c_str() : "",
               format_seconds(waited).c_str());
   if (result.stopped) {
     std::printf("stopped on request: run again with --resume\n");
@@ -66,6 +69,7 @@ void print_result(Session& session, const pipeline::CalibrationRequest& request,
                                             {"learning_seconds", result.learning_seconds},
                                             {"block_steps", result.block_steps},
                                             {"peak_memory_bytes", result.peak_memory_bytes},
+                                            {"peak_gpu_memory_bytes", result.peak_gpu_memory_bytes},
                                             {"waited_seconds", result.waited_seconds}}
                          .dump(2));
 }
@@ -81,6 +85,7 @@ void run_calibrate(Session& session, const CalibrateOptions& options) {
     request.disk_quota =
         static_cast<std::uint64_t>(bytes_of(options.disk_quota, "option --disk-quota"));
   }
+  request.peak_gpu_memory = [&session] { return session.peak_gpu_memory(); };
   request.stop_asked = [&options] { return options.stop->asked(); };
   const pipeline::ModelSource model(options.model, options.hidden_layer_num, session.device());
   const auto files = io::make_posix_file_system();

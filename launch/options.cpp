@@ -48,6 +48,9 @@ void add_global_options(CLI::App& app, GlobalOptions& options) {
                  "where calibrate and eval compute: cpu, cuda, or auto (a GPU if there is one)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
+  app.add_option("--gpu-memory", options.gpu_memory,
+                 "most memory that a rank's tensors may take of its GPU (70GB); NCCL's and CUDA's "
+                 "own comes on top");
   app.add_option("--dtype", options.dtype,
                  "dtype of matrix products (auto: float32 on a CPU, bfloat16 on a GPU)")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))

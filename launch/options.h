@@ -18,6 +18,7 @@ struct GlobalOptions {
   std::string log_level = "info";
   std::string json;             ///< --json FILE: machine-readable result
   std::string device = "auto";  ///< auto, cpu, cuda
+  std::string gpu_memory;       ///< most that tensors may take of a GPU, as a size; empty: all
   std::string dtype = "auto";   ///< auto, float32, bfloat16
   int threads = 1;
   std::string transport = "auto";  ///< auto, mpi, nccl

@@ -17,6 +17,7 @@
 #include "dist/gpu.h"
 #include "dist/nccl_api.h"
 #include "io/file_system.h"
+#include "launch/parsed_values.h"
 #include "src/base/error.h"
 #include "src/base/log.h"
 #include "src/base/process.h"
@@ -38,6 +39,17 @@ void make_gpu_reproducible() {
   torch.setBenchmarkCuDNN(false);
   torch.setFloat32MatmulPrecision("highest");
   torch.setAllowBF16ReductionCuBLAS(false);
+}
+
+/// --gpu-memory in bytes; 0 where it is not given.
+std::size_t gpu_memory_of(const GlobalOptions& options, bool on_gpu) {
+  if (options.gpu_memory.empty()) return 0;
+  if (!on_gpu) {
+    throw UsageError({.what = "a limit of GPU memory, and this command computes on the CPU",
+                      .where = "option --gpu-memory",
+                      .fix = "leave it out, or use --device cuda with calibrate or eval"});
+  }
+  return static_cast<std::size_t>(bytes_of(options.gpu_memory, "option --gpu-memory"));
 }
 
 }  // namespace
@@ -87,8 +99,9 @@ Session::Session(const GlobalOptions& options, dist::MpiSession& mpi, TensorsOf 
   }
   at::set_num_threads(options.threads);
   at::set_num_interop_threads(1);
+  const std::size_t most = gpu_memory_of(options, gpu.has_value());
   if (gpu) {
-    dist::use_gpu(*api, *gpu);
+    dist::use_gpu(*api, *gpu, most);
     make_gpu_reproducible();
     device_ = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(*gpu));
     device_name_ = dist::gpu_name(*api, *gpu);
@@ -99,6 +112,10 @@ Session::Session(const GlobalOptions& options, dist::MpiSession& mpi, TensorsOf 
        .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(options.timeout_s * 1e3)),
        .session = &mpi,
        .gpu = gpu});
+}
+
+std::uint64_t Session::peak_gpu_memory() const {
+  return device_.is_cpu() ? 0 : dist::peak_gpu_memory(*dist::linked_nccl(), device_.index());
 }
 
 at::ScalarType Session::dtype(at::ScalarType automatic) const {

@@ -28,6 +28,8 @@ class Session {
   [[nodiscard]] dist::Transport& transport() { return *transport_; }
   /// What this rank computes on.
   [[nodiscard]] at::Device device() const { return device_; }
+  /// The most bytes of its GPU that this rank's tensors have taken; 0 on the CPU.
+  [[nodiscard]] std::uint64_t peak_gpu_memory() const;
   [[nodiscard]] bool first_rank() const { return transport_->rank().value == 0; }
   /// --dtype, where `automatic` stands for "auto".
   [[nodiscard]] at::ScalarType dtype(at::ScalarType automatic) const;

@@ -345,12 +345,16 @@ class Calibration {
   }
 
   void gather_usage(CalibrationResult& result) {
-    const at::Tensor mine = at::tensor({static_cast<double>(peak_memory_bytes()),
-                                        std::chrono::duration<double>(transport_.waited()).count()},
-                                       at::device(at::kCPU).dtype(at::kDouble));
+    const at::Tensor mine = at::tensor(
+        {static_cast<double>(peak_memory_bytes()), static_cast<double>(request_.peak_gpu_memory()),
+         std::chrono::duration<double>(transport_.waited()).count()},
+        at::device(at::kCPU).dtype(at::kDouble));
     for (const at::Tensor& usage : dist::gather(transport_, mine, Rank{0}, "usage")) {
       result.peak_memory_bytes.push_back(static_cast<std::uint64_t>(usage[0].item<double>()));
-      result.waited_seconds.push_back(usage[1].item<double>());
+      if (usage[1].item<double>() > 0.0) {
+        result.peak_gpu_memory_bytes.push_back(static_cast<std::uint64_t>(usage[1].item<double>()));
+      }
+      result.waited_seconds.push_back(usage[2].item<double>());
     }
   }
 

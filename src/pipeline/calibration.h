@@ -35,6 +35,8 @@ struct CalibrationRequest {
   bool resume = false;
   /// Rank 0: whether the run is to stop; once true it stays true.
   std::function<bool()> stop_asked = [] { return false; };
+  /// Most bytes of this rank's GPU that its tensors have taken.
+  std::function<std::uint64_t()> peak_gpu_memory = [] { return std::uint64_t{0}; };
   bool other_machine = false;
   at::ScalarType compute = at::kFloat;
   std::map<std::string, std::string> machine;  ///< threads, instruction_set, torch
@@ -44,10 +46,11 @@ struct CalibrationRequest {
 struct CalibrationResult {
   bool stopped = false;  ///< asked to; a resume goes on where this call stopped
   double seconds = 0.0;
-  double learning_seconds = 0.0;                 ///< in waves: learning and freezing
-  std::int64_t block_steps = 0;                  ///< done by this call, all ranks together
-  std::vector<std::uint64_t> peak_memory_bytes;  ///< per rank; filled on rank 0
-  std::vector<double> waited_seconds;            ///< per rank; filled on rank 0
+  double learning_seconds = 0.0;                     ///< in waves: learning and freezing
+  std::int64_t block_steps = 0;                      ///< done by this call, all ranks together
+  std::vector<std::uint64_t> peak_memory_bytes;      ///< per rank; filled on rank 0
+  std::vector<std::uint64_t> peak_gpu_memory_bytes;  ///< the same; empty without GPUs
+  std::vector<double> waited_seconds;                ///< per rank; filled on rank 0
 };
 
 /// Quantize a model: the main job, from the calibration text to every block's file.  Collective.

@@ -143,7 +143,7 @@ class FreezingStage {
             if (input == 0) ++i;
             return next;
           },
-          kReadsAhead);
+          kReadsAhead, place_of_reads(context_));
     }
     if (targets_.empty()) return;
     targets_ahead_.emplace(
@@ -162,7 +162,7 @@ class FreezingStage {
           if (i == samples_.size()) return {};
           return {targets_[block].get(), samples_[i++]};
         },
-        kReadsAhead);
+        kReadsAhead, place_of_reads(context_));
   }
 
   [[nodiscard]] bool recomputes() const { return context_.targets == Targets::kRecompute; }

@@ -11,8 +11,15 @@ at::Tensor SampleReader::read(std::int64_t sample) const {
   return reader_->read(sample).to(device_);
 }
 
+std::function<at::Tensor(const at::Tensor&)> place_of_reads(const RunContext& context) {
+  if (!context.device().is_cuda()) return nullptr;
+  return [](const at::Tensor& sample) { return sample.pin_memory(); };
+}
+
 at::Tensor on_device_of(const RunContext& context, const at::Tensor& sample) {
-  return sample.to(context.device());
+  // A copy that is under way holds on to its page-locked memory.
+  return sample.to(context.device(), sample.scalar_type(),
+                   /*non_blocking=*/context.device().is_cuda());
 }
 
 at::Tensor on_host(const at::Tensor& tensor) { return tensor.to(at::kCPU); }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include <ATen/core/Tensor.h>
@@ -26,6 +27,11 @@ class SampleReader {
   std::unique_ptr<io::BoundaryReader> reader_;
   at::Device device_;
 };
+
+/// What the thread that reads ahead does with a sample: on the way to a GPU it goes to page-locked
+/// memory, from which the copy runs beside the computing thread; null on other devices.
+[[nodiscard]] std::function<at::Tensor(const at::Tensor&)> place_of_reads(
+    const RunContext& context);
 
 /// A sample that a thread has read ahead, on the run's device.
 [[nodiscard]] at::Tensor on_device_of(const RunContext& context, const at::Tensor& sample);

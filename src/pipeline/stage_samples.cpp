@@ -13,7 +13,9 @@ constexpr std::size_t kReadersEach = 2;
 
 }  // namespace
 
-StageSamples::StageSamples(std::vector<Readers> blocks, const Order& order) : order_(order) {
+StageSamples::StageSamples(std::vector<Readers> blocks, const Order& order,
+                           std::function<at::Tensor(const at::Tensor&)> place)
+    : order_(order), place_(std::move(place)) {
   for (Readers& readers : blocks) {
     readers_.push_back(std::move(readers.inputs));
     readers_.push_back(std::move(readers.targets));
@@ -27,7 +29,7 @@ void StageSamples::restart(std::int64_t step) {
   reader_ = 0;
   sample_ = 0;
   ahead_.reset();
-  ahead_.emplace([this] { return next_read(); }, window());
+  ahead_.emplace([this] { return next_read(); }, window(), place_);
 }
 
 std::size_t StageSamples::window() const {

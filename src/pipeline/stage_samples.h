@@ -35,7 +35,9 @@ class StageSamples {
     std::unique_ptr<io::BoundaryReader> targets;  ///< or null
   };
   /// blocks: the readers of each, in their order.
-  StageSamples(std::vector<Readers> blocks, const Order& order);
+  /// place: as io::ReadAhead takes it.
+  StageSamples(std::vector<Readers> blocks, const Order& order,
+               std::function<at::Tensor(const at::Tensor&)> place = nullptr);
 
   /// The samples of a step for one block: `count` tensors [1, T, C].  Turns in order, within a turn
   /// blocks in order, within a block steps, and of a step inputs before targets.
@@ -55,6 +57,7 @@ class StageSamples {
   std::vector<std::unique_ptr<io::BoundaryReader>>
       readers_;  // of each block two, which may be null
   Order order_;
+  std::function<at::Tensor(const at::Tensor&)> place_;
   // Of the read that is planned next:
   std::int64_t turn_ = 0;
   std::size_t block_ = 0;

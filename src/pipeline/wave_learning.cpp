@@ -219,16 +219,17 @@ class LearningStage {
       if (!recomputes()) of_block.targets = open(behind);
       if (recomputes() && first) of_block.targets = open(before);  // originals make them of these
     }
-    samples_.emplace(std::move(readers),
-                     StageSamples::Order{.first_step = task_.first_step,
-                                         .steps = task_.steps,
-                                         .micro_batches = context_.micro_batches(),
-                                         .batch_size = context_.recipe.train.batch_size,
-                                         .offset = replica_ * samples_per_replica(),
-                                         .count = samples_per_replica(),
-                                         .turn_end = [this](std::int64_t first) {
-                                           return turn_end(shape_, first);
-                                         }});
+    samples_.emplace(
+        std::move(readers),
+        StageSamples::Order{
+            .first_step = task_.first_step,
+            .steps = task_.steps,
+            .micro_batches = context_.micro_batches(),
+            .batch_size = context_.recipe.train.batch_size,
+            .offset = replica_ * samples_per_replica(),
+            .count = samples_per_replica(),
+            .turn_end = [this](std::int64_t first) { return turn_end(shape_, first); }},
+        place_of_reads(context_));
   }
 
   [[nodiscard]] bool recomputes() const { return context_.targets == Targets::kRecompute; }

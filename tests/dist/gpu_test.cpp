@@ -22,6 +22,13 @@ NcclApi three_gpus() {
   api.set_device = [](int device) { return device == 1 ? 46 : 0; };
   api.cuda_error_text = [](int /*code*/) { return "CUDA-capable device(s) is/are busy"; };
   api.load_torch_cuda = []() -> const char* { return nullptr; };
+  api.limit_memory = [](int device, std::size_t bytes) {
+    return device == 0 && bytes == 5'000'000'000 ? 0 : 46;
+  };
+  api.peak_memory = [](int device, std::size_t* bytes) {
+    *bytes = 4'000'000'000;
+    return device == 1 ? 46 : 0;
+  };
   api.get_device_name = [](int device, GpuName* name) {
     const std::string_view text = "a GPU";
     std::copy(text.begin(), text.end(), name->begin());
@@ -85,6 +92,12 @@ TEST(UseGpuTest, TellsWhatTheLoaderOrCudaSays) {
   const std::string busy = " returned 46: CUDA-capable device(s) is/are busy";
   EXPECT_EQ(refusal([&] { use_gpu(api, 1); }).what, "CUDA: cudaSetDevice" + busy);
   EXPECT_EQ(refusal([&] { (void)gpu_name(api, 1); }).what, "CUDA: cudaGetDeviceProperties" + busy);
+  EXPECT_EQ(refusal([&] { (void)peak_gpu_memory(api, 1); }).what,
+            "CUDA: the count of LibTorch's memory" + busy);
+  EXPECT_EQ(peak_gpu_memory(api, 0), 4'000'000'000U);
+  use_gpu(api, 0, 5'000'000'000);
+  EXPECT_EQ(refusal([&] { use_gpu(api, 0, 6'000'000'000); }).what,
+            "CUDA: the limit of LibTorch's memory" + busy);
   api.load_torch_cuda = [] { return "libcublas.so.13: cannot open shared object file"; };
   EXPECT_EQ(refusal([&] { use_gpu(api, 0); }).what,
             "LibTorch's part for GPUs cannot be loaded: libcublas.so.13: cannot open shared object "

@@ -106,8 +106,7 @@ NcclApi NcclStandIn::api() {
       .compute_stream = [](void** stream) { return impl().compute_stream(stream); },
       .new_stream = [](void** stream) { return impl().new_stream(stream); },
       .record_stream = [](const at::Tensor& tensor,
-                          void* stream) { return impl().record_stream(tensor, stream); },
-      .limit_memory = [](int /*device*/, std::size_t /*bytes*/) { return 0; }};
+                          void* stream) { return impl().record_stream(tensor, stream); }};
 }
 
 }  // namespace lrq::dist

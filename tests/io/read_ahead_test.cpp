@@ -34,6 +34,16 @@ TEST(ReadAheadTest, ReadsEverySampleOnceInOrder) {
   EXPECT_THROW((void)ahead.take({&squares, 0}), BugError);
 }
 
+TEST(ReadAheadTest, PlacesWhoeverReadsASample) {
+  const Squares squares;
+  std::int64_t planned = 0;
+  ReadAhead ahead([&]() -> PlannedRead { return {&squares, planned++ % 7}; }, 2,
+                  [](const at::Tensor& sample) { return sample + 1; });
+  for (std::int64_t i = 0; i < 100; ++i) {
+    EXPECT_EQ(ahead.take({&squares, i % 7}).item<double>(), (i % 7) * (i % 7) + 1);
+  }
+}
+
 TEST(ReadAheadTest, ReadsNoFurtherThanItsWindow) {
   const Squares squares;
   std::int64_t planned = 0;

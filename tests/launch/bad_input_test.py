@@ -224,6 +224,8 @@ class BadOptionTest(BadInputTest):
                          arguments=self.asked(*WBITS, "--transport", "nccl"))
 
     def test_a_gpu_where_there_is_none(self):
+        self.assert_ends(2, "a limit of GPU memory", "option --gpu-memory", "--device cuda",
+                         arguments=self.asked(*WBITS, "--gpu-memory", "4GB"))
         for arguments in (self.asked(*WBITS, "--device", "cuda"),
                           ["eval", "--model", program.MODEL, "--ppl", self.calib, "--device",
                            "cuda"]):
