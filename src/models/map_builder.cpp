@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "src/base/draw_key.h"
 #include "src/base/error.h"
 #include "src/base/text.h"
+#include "src/models/layers.h"
 #include "src/models/site_maps.h"
 #include "src/transform/draws.h"
 #include "src/transform/greedy_rotation.h"
@@ -32,8 +34,8 @@ std::int64_t block_size(const MapMethod& method, std::int64_t channels) {
 /// Builds the chain of one site from rows that pass it.
 class ChainBuilder {
  public:
-  ChainBuilder(const MapMethod& method, const MapKey& key, std::size_t site)
-      : method_(method), key_(key), site_(site) {}
+  ChainBuilder(const MapMethod& method, const MapKey& key, std::size_t site, int draw)
+      : method_(method), key_(key), site_(site), draw_(draw) {}
 
   /// rows [n, C] float32.
   [[nodiscard]] transform::Chain build(at::Tensor rows) {
@@ -61,9 +63,12 @@ class ChainBuilder {
   }
 
   [[nodiscard]] transform::Draws draws_of(int stage, std::int64_t step) const {
-    return transform::draws_from(
+    const std::uint64_t key =
         draw_key(key_.seed, {static_cast<std::uint64_t>(key_.block), site_,
-                             static_cast<std::uint64_t>(stage), static_cast<std::uint64_t>(step)}));
+                             static_cast<std::uint64_t>(stage), static_cast<std::uint64_t>(step)});
+    // The first of several draws is the only one's.
+    return transform::draws_from(draw_ == 0 ? key
+                                            : splitmix64(key ^ static_cast<std::uint64_t>(draw_)));
   }
 
   [[nodiscard]] transform::Transform rotation_of(const at::Tensor& rows, std::int64_t block,
@@ -102,6 +107,7 @@ class ChainBuilder {
   const MapMethod& method_;  // borrowed for one build
   MapKey key_;
   std::uint64_t site_;
+  int draw_;
   transform::Chain chain_;
 };
 
@@ -134,6 +140,53 @@ at::Tensor rows_at(const Family& family, const EffectiveBlock& block, const Site
   return rows;
 }
 
+NamedTensors named(const transform::Chain& chain, std::size_t site) {
+  NamedTensors maps;
+  for (std::size_t place = 0; place < chain.size(); ++place) {
+    maps.emplace(map_name(kSites[site], place, chain[place].kind->name), chain[place].parameter);
+  }
+  return maps;
+}
+
+/// What quantization costs the linears that read a site, with the maps among `learnables`: the sum
+/// over them of the mean over rows of |y' - y|^2 / |y|^2, so that no massive token decides alone.
+at::Tensor error_of_linears(const Family& family, const NamedTensors& weights,
+                            const NamedTensors& learnables, const BlockMethod& method,
+                            at::ScalarType compute, Site site, const at::Tensor& rows) {
+  BlockMethod exact = method;
+  exact.weight.bits = exact.activation.bits = 16;
+  const EffectiveBlock block = fold(family, weights, learnables, method, compute);
+  const EffectiveBlock plain = fold(family, weights, learnables, exact, compute);
+  const at::Tensor x = rows.to(compute).unsqueeze(0);
+  const at::Tensor quantized = quantizing_sites(family, method, block)(site, x);
+  const at::Tensor mapped = quantizing_sites(family, exact, plain)(site, x);
+  at::Tensor error = at::zeros({}, rows.options().dtype(at::kDouble));
+  for (const LinearSpec& linear : family.block().linears) {
+    if (linear.input != site) continue;
+    const at::Tensor y = apply_linear(plain.linears.at(linear.name), mapped, at::kFloat);
+    const at::Tensor off = apply_linear(block.linears.at(linear.name), quantized, at::kFloat) - y;
+    const at::Tensor energy = y.square().sum(-1).clamp_min(1e-12);
+    error += (off.square().sum(-1) / energy).mean().to(at::kDouble);
+  }
+  return error;
+}
+
+/// The first of the draws with the least error; a single one is not measured.
+NamedTensors best_of_draws(int draws, const std::function<NamedTensors(int)>& draw,
+                           const std::function<at::Tensor(const NamedTensors&)>& error_of) {
+  NamedTensors best = draw(0);
+  if (draws == 1) return best;
+  double least = error_of(best).item<double>();
+  for (int i = 1; i < draws; ++i) {
+    NamedTensors drawn = draw(i);
+    const double error = error_of(drawn).item<double>();
+    if (!(error < least)) continue;
+    least = error;
+    best = std::move(drawn);
+  }
+  return best;
+}
+
 }  // namespace
 
 NamedTensors build_site_maps(const Family& family, const NamedTensors& weights,
@@ -148,12 +201,18 @@ NamedTensors build_site_maps(const Family& family, const NamedTensors& weights,
     const EffectiveBlock block = fold(family, weights, so_far, method, compute);
     const at::Tensor rows = rows_at(family, block, quantizing_sites(family, method, block),
                                     kSites[index], inputs, method.map.calib_tokens, share);
-    const transform::Chain chain = ChainBuilder(method.map, key, index).build(rows);
-    for (std::size_t place = 0; place < chain.size(); ++place) {
-      const std::string name = map_name(kSites[index], place, chain[place].kind->name);
-      maps.emplace(name, chain[place].parameter);
-      so_far.emplace(name, chain[place].parameter);
-    }
+    NamedTensors best = best_of_draws(
+        method.map.draws,
+        [&](int draw) {
+          return named(ChainBuilder(method.map, key, index, draw).build(rows), index);
+        },
+        [&](const NamedTensors& drawn) {
+          NamedTensors with = so_far;
+          with.insert(drawn.begin(), drawn.end());
+          return error_of_linears(family, weights, with, method, compute, kSites[index], rows);
+        });
+    so_far.insert(best.begin(), best.end());
+    maps.merge(best);
   }
   return maps;
 }

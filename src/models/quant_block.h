@@ -31,6 +31,7 @@ struct MapMethod {
   int steps = 16;
   int permutations = 1;
   int random_permutations = 3;  ///< of kUniform
+  int draws = 1;  ///< chains drawn for a site; the one with the least error of its linears stays
   bool householder = false;
   bool learn_householder = false;
   bool truncate_householder = false;  ///< parity: entries kept above 0.01 in magnitude

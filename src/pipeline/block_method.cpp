@@ -108,6 +108,7 @@ models::MapMethod map_of(const recipe::Recipe::Rotation& rotation) {
           .steps = rotation.steps,
           .permutations = rotation.permutations,
           .random_permutations = rotation.random_permutations,
+          .draws = rotation.draws,
           .householder = rotation.householder != recipe::Householder::kOff,
           .learn_householder = rotation.householder == recipe::Householder::kLearned,
           .truncate_householder = rotation.truncate,

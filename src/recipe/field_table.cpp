@@ -207,6 +207,7 @@ std::vector<Field> make_table() {
       field("rotation.steps", &R::rotation, &B::steps),
       field("rotation.permutations", &R::rotation, &B::permutations),
       field("rotation.random_permutations", &R::rotation, &B::random_permutations),
+      field("rotation.draws", &R::rotation, &B::draws),
       field("rotation.householder", &R::rotation, &B::householder),
       field("rotation.lr", &R::rotation, &B::lr),
       field("rotation.truncate", &R::rotation, &B::truncate),

@@ -128,6 +128,7 @@ void check_basis(const Recipe& recipe, const Check& check) {
              "rotation.block_size", "even with rotation.kind = \"uniform\" (pairs are turned)",
              "set rotation.block_size=64");
   check.at_least(1, "rotation.steps", rotation.steps);
+  check.at_least(1, "rotation.draws", rotation.draws);
   check.at_least(0, "rotation.permutations", rotation.permutations);
   check.at_least(0, "rotation.random_permutations", rotation.random_permutations);
   check.not_negative("rotation.lr", rotation.lr);

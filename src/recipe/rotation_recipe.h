@@ -18,6 +18,7 @@ struct RotationRecipe {
   int steps = 16;               ///< greedy: the most rotations that are tried
   int permutations = 1;         ///< rotations: one more
   int random_permutations = 3;  ///< with kind = uniform, per step
+  int draws = 1;                ///< chains drawn for a site, of which the best is taken
   Householder householder = Householder::kOff;  ///< one reflection behind the rotations
   double lr = 1e-2;                             ///< of learned reflections
   bool truncate = false;                        ///< parity: entries of them kept above 0.01

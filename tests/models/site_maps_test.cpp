@@ -2,7 +2,10 @@
 // sites, and are what fold() and the site function use.
 #include "src/models/site_maps.h"
 
+#include <algorithm>
 #include <array>
+#include <string>
+#include <vector>
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -12,6 +15,7 @@
 #include "src/base/error.h"
 #include "src/models/layers.h"
 #include "src/models/learnables.h"
+#include "src/quant/fake_quant.h"
 #include "src/transform/draws.h"
 #include "src/transform/greedy_rotation.h"
 #include "src/transform/householder_target.h"
@@ -133,6 +137,45 @@ TEST(SiteMapsTest, OfSeveralInputsEveryFewTokensAreLookedAt) {
   const auto draws = transform::draws_from(draw_key(2, {0, 0, 2, 0}));
   EXPECT_TRUE(at::allclose(maps.at("map.qkv_in.00.householder"),
                            transform::householder_target(rows, draws), 1e-4, 1e-5));
+}
+
+TEST(SiteMapsTest, OfSeveralDrawsTheOneStaysThatCostsTheLinearsLeast) {
+  const at::NoGradGuard no_grad;
+  int not_the_first = 0;
+  for (const std::uint64_t seed : {2, 3, 4, 5}) {
+    SmallBlock block(2);
+    BlockMethod method = mapped(MapKind::kNone, 4);  // the reflection alone
+    method.map.draws = 4;
+    const NamedTensors maps = maps_of(block, method, {.seed = seed});
+    // By hand, for the first site.
+    const at::Tensor rows = rms_norm(block.input, block.weights.at("input_layernorm.weight"), {},
+                                     block.family->config().rms_norm_eps)[0];
+    std::vector<at::Tensor> drawn;
+    std::vector<double> errors;
+    for (std::uint64_t draw = 0; draw < 4; ++draw) {
+      const std::uint64_t key = draw_key(seed, {0, 0, 2, 0});
+      drawn.push_back(transform::householder_target(
+          rows, transform::draws_from(draw == 0 ? key : splitmix64(key ^ draw))));
+      const at::Tensor v = drawn.back() / drawn.back().norm();
+      const auto reflected = [&](const at::Tensor& x) { return x - 2 * x.matmul(v).outer(v); };
+      double& error = errors.emplace_back(0.0);
+      for (const char* name : {"q_proj", "k_proj", "v_proj"}) {
+        const at::Tensor weight = block.weights.at(std::string("self_attn.") + name + ".weight");
+        const at::Tensor y = rows.matmul(weight.t());
+        const at::Tensor rounded =
+            quant::fake_quant_rows_reference(reflected(rows), method.activation)
+                .matmul(
+                    quant::fake_quant_weight_reference(reflected(weight), {}, method.weight).t());
+        error += ((rounded - y).square().sum(1) / y.square().sum(1)).mean().item<double>();
+      }
+    }
+    const auto best = std::min_element(errors.begin(), errors.end()) - errors.begin();
+    not_the_first += best > 0 ? 1 : 0;
+    EXPECT_TRUE(at::allclose(maps.at("map.qkv_in.00.householder"),
+                             drawn[static_cast<std::size_t>(best)], 1e-4, 1e-5))
+        << seed;
+  }
+  EXPECT_GT(not_the_first, 0);
 }
 
 TEST(SiteMapsTest, ABlockSizeThatDoesNotDivideAWidthIsRefusedWithOneThatDoes) {

@@ -64,6 +64,7 @@ std::map<std::string, std::string> expected(const std::map<std::string, std::str
       {"rotation.steps", "16"},
       {"rotation.permutations", "1"},
       {"rotation.random_permutations", "3"},
+      {"rotation.draws", "1"},
       {"rotation.householder", "\"off\""},
       {"rotation.lr", "0.01"},
       {"rotation.truncate", "false"},
@@ -244,7 +245,8 @@ TEST(ShippedRecipesTest, EverySchemeOfTheLearnedMethodsIsThereWithTheBitsOfItsNa
   }
 }
 
-// The presets' table of the papers' codes: rotation, K, T, lambda, alpha, clips, what is learned.
+// The presets' table of the papers' codes: rotation, K, T, lambda, alpha, clips, what is learned;
+// DuQuant's draws are ours.
 std::map<std::string, std::string> duquant() {
   return {{"weights.clip", "0.8"},
           {"activations.clip", "0.9"},
@@ -256,6 +258,7 @@ std::map<std::string, std::string> duquant() {
           {"smoothing.down", "true"},
           {"rotation.kind", "\"greedy\""},
           {"rotation.steps", "256"},
+          {"rotation.draws", "4"},
           {"rotation.qk", "\"hadamard\""},
           {"loss.nlc_p", "0.0"},
           {"train.epochs", "0"}};
@@ -270,6 +273,7 @@ std::map<std::string, std::string> but(std::map<std::string, std::string> fields
 TEST(ShippedRecipesTest, RotationRecipesAreThePresetsOfTheirPapers) {
   const auto ruquant = but(duquant(), {{"rotation.kind", "\"uniform\""},
                                        {"rotation.steps", "16"},
+                                       {"rotation.draws", "1"},
                                        {"rotation.householder", "\"fixed\""}});
   EXPECT_EQ(as_map(shipped("duquant")), expected(duquant()));
   EXPECT_EQ(as_map(shipped("duquant-lwc")),
