@@ -7,6 +7,7 @@
 
 #include "launch/machine_file.h"
 #include "src/base/text.h"
+#include "src/pipeline/wave_layout.h"
 
 namespace lrq::cli {
 namespace {
@@ -14,8 +15,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using pipeline::MemoryUse;
 using pipeline::RankEstimate;
-
-constexpr const char* kNotYet = "not in calibrate yet";
 
 std::string size(double bytes) { return format_bytes(static_cast<std::uint64_t>(bytes)); }
 
@@ -90,21 +89,20 @@ std::string phase_table(const pipeline::RunEstimate& estimate) {
 std::string schedule_table(const PlanReport& report) {
   const std::vector<int> widths = {5, 8, 9, 8, 14, 11, 9, 10, 4};
   std::string text = row(widths, {"wave", "replicas", "targets", "steps", "time", "utilisation",
-                                   "computing", "memory", "fits"});
+                                  "computing", "memory", "fits"});
   for (const pipeline::Schedule& schedule : report.schedules) {
     text += row(widths, {concat(schedule.wave), concat(schedule.replicas),
                          std::string(pipeline::targets_name(schedule.targets)),
-                         concat(schedule.steps),
-                         format_seconds(schedule.seconds), fixed(schedule.utilisation, 3),
-                         fixed(schedule.computing_share, 3), size(schedule.memory),
-                         schedule.fits ? "yes" : "NO", schedule.runs_today ? "" : kNotYet});
+                         concat(schedule.steps), format_seconds(schedule.seconds),
+                         fixed(schedule.utilisation, 3), fixed(schedule.computing_share, 3),
+                         size(schedule.memory), schedule.fits ? "yes" : "NO"});
   }
   return text;
 }
 
 std::string heading(const PlanReport& report) {
   const auto& work = report.work;
-  const bool today = report.shape.runs_today(report.figures.blocks);
+  const std::int64_t most = pipeline::most_ranks(report.figures.blocks, work.recipe);
   std::string text = concat(
       "model      ", report.model, ": ", report.figures.blocks, " blocks of ",
       report.figures.block.parameters, " parameters, ", report.figures.parameters(), " in all\n",
@@ -113,10 +111,10 @@ std::string heading(const PlanReport& report) {
       work.compute_bytes == 4 ? "float32" : "bfloat16", "; ", work.learnables.stepped,
       " learnables a block\n", "ranks      ", report.shape.ranks, ", waves of ",
       work.recipe.train.wave, " on ", report.estimate.stages, " stages, ", report.shape.replicas,
-      report.shape.replicas == 1 ? " replica" : " replicas", ", targets: ",
-      pipeline::targets_name(report.shape.targets),
-      today ? "" : concat(" (", kNotYet, ")"), "\n", "machine    ", report.machine.name, ": ",
-      report.machine.source, "\n");
+      report.shape.replicas == 1 ? " replica" : " replicas",
+      ", targets: ", pipeline::targets_name(report.shape.targets),
+      report.shape.ranks <= most ? "" : concat(" (calibrate takes at most ", most, " ranks)"), "\n",
+      "machine    ", report.machine.name, ": ", report.machine.source, "\n");
   if (!report.machine.measured) text = "PREDICTED, NEVER RUN: no GPU has run this program\n" + text;
   const std::string missing = pipeline::not_counted(work.recipe);
   if (!missing.empty()) text += concat("not in it  ", missing, "\n");
@@ -183,8 +181,7 @@ std::string plan_json(const PlanReport& report) {
                                  {"utilisation", schedule.utilisation},
                                  {"computing_share", schedule.computing_share},
                                  {"memory", schedule.memory},
-                                 {"fits", schedule.fits},
-                                 {"runs_today", schedule.runs_today}});
+                                 {"fits", schedule.fits}});
   }
   return json.dump(2);
 }

@@ -35,8 +35,7 @@ Schedule schedule_of(BlockWork work, const ModelFigures& model, const Machine& m
           .utilisation = estimate.utilisation(),
           .computing_share = estimate.computing_share(),
           .memory = memory,
-          .fits = memory <= machine.memory_bytes,
-          .runs_today = shape.runs_today(model.blocks)};
+          .fits = memory <= machine.memory_bytes};
 }
 
 /// Some recipes take waves of one width only.

@@ -18,7 +18,6 @@ struct Schedule {
   double computing_share = 0.0;
   double memory = 0.0;  ///< of the heaviest rank
   bool fits = false;
-  bool runs_today = false;  ///< `calibrate` can do it
 };
 
 /// Waves of several widths on the given ranks, with targets from each place.  In order of width,

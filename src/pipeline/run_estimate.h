@@ -19,8 +19,6 @@ struct RunShape {
   int slow_rank = -1;      ///< one that takes slow_factor times as long to compute
   double slow_factor = 1.0;
   double slow_links = 1.0;  ///< every message takes so many times as long
-  /// Whether `calibrate` can do it with a model of so many blocks.
-  [[nodiscard]] bool runs_today(int blocks) const { return ranks <= blocks; }
 };
 
 /// One phase, all its waves together.

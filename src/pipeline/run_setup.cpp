@@ -108,7 +108,7 @@ void check_request(const CalibrationRequest& request, const models::Family& fami
   check_targets(request.recipe, request.targets);
   check_quota(request, config);
   if (request.replicas > 0) check_replicas(request.recipe, ranks, request.replicas);
-  const std::int64_t most = config.num_hidden_layers * train.batch_size;
+  const std::int64_t most = most_ranks(static_cast<int>(config.num_hidden_layers), request.recipe);
   if (ranks > most) {
     refuse(
         concat(ranks, " ranks, and the model has ", config.num_hidden_layers,

@@ -19,6 +19,10 @@ WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks, int 
   return {.stages = std::min(ranks / replicas, blocks), .replicas = replicas};
 }
 
+std::int64_t most_ranks(int blocks, const recipe::Recipe& recipe) {
+  return static_cast<std::int64_t>(blocks) * recipe.train.batch_size;
+}
+
 std::string_view schedule_name(recipe::Schedule schedule) {
   return schedule == recipe::Schedule::kWaves ? "waves" : "independent";
 }

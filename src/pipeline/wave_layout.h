@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "src/recipe/recipe.h"
@@ -17,6 +18,9 @@ struct WaveLayout {
 /// leaves every block a rank.
 [[nodiscard]] WaveLayout wave_layout(const recipe::Recipe& recipe, int ranks, int blocks,
                                      int replicas);
+
+/// The most ranks that a run may have: one for each sample of a micro-batch of each block.
+[[nodiscard]] std::int64_t most_ranks(int blocks, const recipe::Recipe& recipe);
 
 /// The schedule's name in the registry of schedules.
 [[nodiscard]] std::string_view schedule_name(recipe::Schedule schedule);

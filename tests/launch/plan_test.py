@@ -25,7 +25,7 @@ class PlanTest(program.ProgramTest):
         page = self.succeed(["plan", *model, *H100, "--targets", "memory"]).stdout
         self.assertIn("targets: memory\n", page)
         page = self.succeed(["plan", *model, *H100, "--gpus", "64"]).stdout  # of 32 blocks
-        self.assertIn("targets: disk (not in calibrate yet)\n", page)
+        self.assertIn("targets: disk (calibrate takes at most 32 ranks)\n", page)
 
     def test_70b_fills_8_64_and_80_gpus(self):
         kept = ("--model", CONFIGS / "llama-2-70b.json", *H100, "--targets", "memory")

@@ -181,7 +181,8 @@ TEST_F(CalibrationTest, IndependentBlocksAreEqualOnAnyNumberOfRanks) {
 TEST_F(CalibrationTest, RanksThatShareTheSamplesOfABlockMakeTheFilesOfOne) {
   const std::vector<std::pair<const char*, std::vector<std::string>>> recipes = {
       {"duquant-w4a4",
-       {"train.wave=1", "rotation.calib=tokens", "rotation.calib_tokens=100", "rotation.steps=4"}},
+       {"train.wave=1", "rotation.calib=tokens", "rotation.calib_tokens=100", "rotation.steps=4",
+        "rotation.draws=2"}},
       {"lrq-w4a4", {"train.epochs=1", "train.batch_size=4", "gptq.sequential=false"}},
       {"rptq-w4a4", {"clusters.norms=8", "clusters.range=ema"}}};
   use_samples(12);
