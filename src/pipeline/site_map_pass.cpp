@@ -74,15 +74,14 @@ void build_maps_from_mean(const RunContext& context) {
   const auto ranges = split_evenly({0, blocks}, stages);
   const auto rank = static_cast<std::size_t>(context.rank());
   const BlockRange mine = rank < ranges.size() ? ranges[rank] : BlockRange{};
-  const auto forward = [&](int i, std::vector<at::Tensor> x, std::int64_t) {
+  const auto forward = [&](int i, const std::vector<at::Tensor>& x, std::int64_t) {
     const int index = mine.first + i;
     save(context, BlockIndex{index}, maps_of(context, BlockIndex{index}, x));
     const FrozenStage block(
         context.model, {index, index + 1}, &context.recipe,
         start_learnables(context.model.family(), context.states, context.recipe), context.compute,
         context.store);
-    x.front() = block.forward(0, x.front());
-    return x;
+    return std::vector{block.forward(0, x.front())};
   };
   run_forward(context.transport, plan,
               {.tokens = context.tokens,
