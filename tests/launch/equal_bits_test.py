@@ -61,9 +61,8 @@ class EqualBitsTest(program.ProgramTest):
         for options, ranks, text in (
                 (("--batch-size", "4", "--replicas", "3"), 3, "power of two that divides"),
                 (("--batch-size", "2", "--replicas", "4"), 4, "power of two that divides"),
-                (("--batch-size", "4", "--replicas", "4"), 2, "4 replicas of a stage do not fit on 2 ranks"),
-                (("--batch-size", "2", "--replicas", "2", "--recipe", "lrq", "--abits", "4",
-                  "--wave", "1"), 2, "looks at all samples")):
+                (("--batch-size", "4", "--replicas", "4"), 2,
+                 "4 replicas of a stage do not fit on 2 ranks")):
             end = program.run(self.calibrate("run", "--wbits", "4", *options), ranks)
             self.assert_refused(end, 2, text)
 
