@@ -246,7 +246,7 @@ TEST(ShippedRecipesTest, EverySchemeOfTheLearnedMethodsIsThereWithTheBitsOfItsNa
 }
 
 // The presets' table of the papers' codes: rotation, K, T, lambda, alpha, clips, what is learned;
-// DuQuant's draws are ours.
+// the draws are ours.
 std::map<std::string, std::string> duquant() {
   return {{"weights.clip", "0.8"},
           {"activations.clip", "0.9"},
@@ -273,7 +273,6 @@ std::map<std::string, std::string> but(std::map<std::string, std::string> fields
 TEST(ShippedRecipesTest, RotationRecipesAreThePresetsOfTheirPapers) {
   const auto ruquant = but(duquant(), {{"rotation.kind", "\"uniform\""},
                                        {"rotation.steps", "16"},
-                                       {"rotation.draws", "1"},
                                        {"rotation.householder", "\"fixed\""}});
   EXPECT_EQ(as_map(shipped("duquant")), expected(duquant()));
   EXPECT_EQ(as_map(shipped("duquant-lwc")),
@@ -281,9 +280,10 @@ TEST(ShippedRecipesTest, RotationRecipesAreThePresetsOfTheirPapers) {
                                      {"smoothing.alpha", "0.5"},
                                      {"train.epochs", "20"}})));
   EXPECT_EQ(as_map(shipped("ruquant")), expected(ruquant));
-  EXPECT_EQ(
-      as_map(shipped("ruquant-lh")),
-      expected(but(ruquant, {{"rotation.householder", "\"learned\""}, {"train.epochs", "20"}})));
+  EXPECT_EQ(as_map(shipped("ruquant-lh")),
+            expected(but(ruquant, {{"rotation.draws", "1"},
+                                   {"rotation.householder", "\"learned\""},
+                                   {"train.epochs", "20"}})));
   EXPECT_EQ(as_map(shipped("lrq-w4a4")),
             expected(but(ruquant, {{"weights.bits", "4"},
                                    {"weights.rounding", "\"gptq\""},
@@ -291,6 +291,7 @@ TEST(ShippedRecipesTest, RotationRecipesAreThePresetsOfTheirPapers) {
                                    {"activations.clip", "\"learned\""},
                                    {"activations.clip_start", "0.9"},
                                    {"activations.exact_tokens", "1"},
+                                   {"rotation.draws", "1"},
                                    {"rotation.householder", "\"learned\""},
                                    {"loss.nlc_p", "1.0"},
                                    {"loss.mse_scale", "\"token_energy\""},
