@@ -106,8 +106,9 @@ def drawn(table, settings, is_excerpt, documents):
 def work(options):
     text, digest, is_excerpt = rows.calibration_text()
     settings = {"epochs": options.epochs, "text": str(text), "text_sha256": digest,
-                "limit": options.limit, "eval": str(options.eval.resolve())}
-    folder = options.folder.resolve() / f"{options.epochs}-epochs-{digest[:8]}"
+                "limit": options.limit, "eval": str(options.eval.resolve()),
+                "eval_sha256": rows.sha256_of(options.eval)}
+    folder = options.folder.resolve() / f"recipes-{options.epochs}-epochs-{digest[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     table = [RecipeRow(recipe, seed, settings,
                        options.documents if recipe in ZERO_SHOT and seed == options.seeds[0] else 0,

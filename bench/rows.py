@@ -45,8 +45,8 @@ class Row:
 
 
 def without_place(settings):
-    """Settings but for where the text lies: its sha256 says what it is."""
-    return {name: value for name, value in settings.items() if name != "text"}
+    """Settings but for where the texts lie: their sha256 say what they are."""
+    return {name: value for name, value in settings.items() if name not in ("text", "eval")}
 
 
 def make_missing(rows, options):
@@ -107,7 +107,11 @@ def calibration_text():
     if not text.is_file():
         raise runs.Failed("the calibration text is not there", f"LRQ_VALID_TEXT={own_text}",
                           "name a text file, or unset it")
-    return text, hashlib.sha256(text.read_bytes()).hexdigest(), own_text is None
+    return text, sha256_of(text), own_text is None
+
+
+def sha256_of(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
 def text_name(text, is_excerpt):
