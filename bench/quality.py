@@ -77,12 +77,6 @@ class MethodRow(rows.Row):
                     result[name + "_documents"] = one.documents
             self.keep(result)
 
-    def evaluate(self, *options):
-        file = self.run.with_suffix(".eval.json")
-        runs.run_logged([runs.PROGRAM, "eval", "--run", self.run, "--threads", 1, "--json", file,
-                         *options], self.log)
-        return runs.read_json(file)
-
 
 class Evaluation:
     """One of a finished run's; with test-time adaptation it tells the plain figure too."""

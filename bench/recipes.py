@@ -64,23 +64,18 @@ class RecipeRow(rows.Row):
         shutil.rmtree(self.run / "activations", ignore_errors=True)  # nothing reads them any more
         result = self.result() or {}
         if "ppl" not in result:
-            found = self.evaluate("--ppl", settings["eval"], "--limit", settings["limit"])
+            found = self.evaluate("--ppl", settings["eval"], "--seqlen", WINDOW, "--limit",
+                                  settings["limit"])
             (result["ppl"],) = found["ppl"].values()
             calibration = runs.read_json(told)
             result |= {"seconds": calibration["seconds"],
                        "block_steps": calibration["block_steps"]}
             self.keep(result)
         if self.documents > 0:
-            found = self.evaluate("--tasks", "*", "--task-dir", runs.TASKS, "--limit",
-                                  self.documents)
+            found = self.evaluate("--tasks", "*", "--task-dir", runs.TASKS, "--seqlen", WINDOW,
+                                  "--limit", self.documents)
             self.keep(result | {"documents": self.documents, "tasks": found["tasks_mean"],
                                 "tasks_error": found["tasks_mean_stderr"]})
-
-    def evaluate(self, *options):
-        file = self.run.with_suffix(".eval.json")
-        runs.run_logged([runs.PROGRAM, "eval", "--run", self.run, "--threads", 1, "--json", file,
-                         "--seqlen", WINDOW, *options], self.log)
-        return runs.read_json(file)
 
 
 def drawn(table, settings, is_excerpt, documents):

@@ -43,6 +43,13 @@ class Row:
     def make(self):
         raise NotImplementedError
 
+    def evaluate(self, *options):
+        """What `eval` says of the row's finished run."""
+        file = self.run.with_suffix(".eval.json")
+        runs.run_logged([runs.PROGRAM, "eval", "--run", self.run, "--threads", 1, "--json", file,
+                         *options], self.log)
+        return runs.read_json(file)
+
 
 def without_place(settings):
     """Settings but for where the texts lie: their sha256 say what they are."""

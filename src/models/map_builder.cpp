@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <bit>
-#include <functional>
 #include <utility>
 #include <vector>
 
@@ -148,43 +147,67 @@ NamedTensors named(const transform::Chain& chain, std::size_t site) {
   return maps;
 }
 
-/// What quantization costs the linears that read a site, with the maps among `learnables`: the sum
-/// over them of the mean over rows of |y' - y|^2 / |y|^2, so that no massive token decides alone.
-at::Tensor error_of_linears(const Family& family, const NamedTensors& weights,
-                            const NamedTensors& learnables, const BlockMethod& method,
-                            at::ScalarType compute, Site site, const at::Tensor& rows) {
-  BlockMethod exact = method;
-  exact.weight.bits = exact.activation.bits = 16;
-  const EffectiveBlock block = fold(family, weights, learnables, method, compute);
-  const EffectiveBlock plain = fold(family, weights, learnables, exact, compute);
-  const at::Tensor x = rows.to(compute).unsqueeze(0);
-  const at::Tensor quantized = quantizing_sites(family, method, block)(site, x);
-  const at::Tensor mapped = quantizing_sites(family, exact, plain)(site, x);
-  at::Tensor error = at::zeros({}, rows.options().dtype(at::kDouble));
-  for (const LinearSpec& linear : family.block().linears) {
-    if (linear.input != site) continue;
-    const at::Tensor y = apply_linear(plain.linears.at(linear.name), mapped, at::kFloat);
-    const at::Tensor off = apply_linear(block.linears.at(linear.name), quantized, at::kFloat) - y;
-    const at::Tensor energy = y.square().sum(-1).clamp_min(1e-12);
-    error += (off.square().sum(-1) / energy).mean().to(at::kDouble);
+/// What quantization costs the linears that read a site, for one draw of its maps after the other:
+/// the sum over them of the mean over rows of |y' - y|^2 / |y|^2, so that no massive token decides
+/// alone.
+class SiteError {
+ public:
+  /// learnables: without maps of the site.  rows [n, C]: what enters it.
+  SiteError(const Family& family, const NamedTensors& weights, const NamedTensors& learnables,
+            const BlockMethod& method, at::ScalarType compute, Site site, const at::Tensor& rows)
+      : family_(family),
+        weights_(weights),
+        learnables_(learnables),
+        method_(method),
+        compute_(compute),
+        site_(site),
+        x_(rows.to(compute).unsqueeze(0)) {
+    BlockMethod exact = method;
+    exact.weight.bits = exact.activation.bits = 16;
+    outputs_ = outputs(learnables, exact);
   }
-  return error;
-}
 
-/// The first of the draws with the least error; a single one is not measured.
-NamedTensors best_of_draws(int draws, const std::function<NamedTensors(int)>& draw,
-                           const std::function<at::Tensor(const NamedTensors&)>& error_of) {
-  NamedTensors best = draw(0);
-  if (draws == 1) return best;
-  double least = error_of(best).item<double>();
-  for (int i = 1; i < draws; ++i) {
-    NamedTensors drawn = draw(i);
-    const double error = error_of(drawn).item<double>();
-    if (!(error < least)) continue;
-    least = error;
-    best = std::move(drawn);
+  [[nodiscard]] double of(const NamedTensors& maps) const {
+    NamedTensors with = learnables_;
+    with.insert(maps.begin(), maps.end());
+    const std::vector<at::Tensor> quantized = outputs(with, method_);
+    at::Tensor error = at::zeros({}, x_.options().dtype(at::kDouble));
+    for (std::size_t i = 0; i < quantized.size(); ++i) {
+      const at::Tensor energy = outputs_[i].square().sum(-1).clamp_min(1e-12);
+      error += ((quantized[i] - outputs_[i]).square().sum(-1) / energy).mean().to(at::kDouble);
+    }
+    return error.item<double>();
   }
-  return best;
+
+ private:
+  /// Of each linear that reads the site, [1, n, O] float32.
+  [[nodiscard]] std::vector<at::Tensor> outputs(const NamedTensors& learnables,
+                                                const BlockMethod& method) const {
+    const EffectiveBlock block = fold(family_, weights_, learnables, method, compute_);
+    const at::Tensor leaving = quantizing_sites(family_, method, block)(site_, x_);
+    std::vector<at::Tensor> outputs;
+    for (const LinearSpec& linear : family_.block().linears) {
+      if (linear.input != site_) continue;
+      outputs.push_back(apply_linear(block.linears.at(linear.name), leaving, at::kFloat));
+    }
+    return outputs;
+  }
+
+  // Borrowed for one site:
+  const Family& family_;
+  const NamedTensors& weights_;
+  const NamedTensors& learnables_;
+  const BlockMethod& method_;
+  at::ScalarType compute_;
+  Site site_;
+  at::Tensor x_;
+  std::vector<at::Tensor> outputs_;  // with nothing quantized
+};
+
+/// Chains drawn for a site; those without anything random are all the same.
+int draws_of(const MapMethod& method) {
+  const bool random = method.kind == MapKind::kGreedy || method.kind == MapKind::kUniform;
+  return random || method.householder ? method.draws : 1;
 }
 
 }  // namespace
@@ -201,16 +224,21 @@ NamedTensors build_site_maps(const Family& family, const NamedTensors& weights,
     const EffectiveBlock block = fold(family, weights, so_far, method, compute);
     const at::Tensor rows = rows_at(family, block, quantizing_sites(family, method, block),
                                     kSites[index], inputs, method.map.calib_tokens, share);
-    NamedTensors best = best_of_draws(
-        method.map.draws,
-        [&](int draw) {
-          return named(ChainBuilder(method.map, key, index, draw).build(rows), index);
-        },
-        [&](const NamedTensors& drawn) {
-          NamedTensors with = so_far;
-          with.insert(drawn.begin(), drawn.end());
-          return error_of_linears(family, weights, with, method, compute, kSites[index], rows);
-        });
+    const auto draw = [&](int which) {
+      return named(ChainBuilder(method.map, key, index, which).build(rows), index);
+    };
+    NamedTensors best = draw(0);
+    if (const int draws = draws_of(method.map); draws > 1) {
+      const SiteError error(family, weights, so_far, method, compute, kSites[index], rows);
+      double least = error.of(best);
+      for (int which = 1; which < draws; ++which) {
+        NamedTensors drawn = draw(which);
+        const double found = error.of(drawn);
+        if (!(found < least)) continue;
+        least = found;
+        best = std::move(drawn);
+      }
+    }
     so_far.insert(best.begin(), best.end());
     maps.merge(best);
   }

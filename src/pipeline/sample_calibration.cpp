@@ -1,6 +1,8 @@
 #include "src/pipeline/sample_calibration.h"
 
+#include <memory>
 #include <string>
+#include <utility>
 
 #include <ATen/ATen.h>
 
@@ -16,53 +18,84 @@
 namespace lrq::pipeline {
 namespace {
 
-/// Give every rank what the owner has learned.  Whole numbers (permutations, sizes) never change
-/// from the start on, which every rank knows.
-models::NamedTensors learned_by(const RunContext& context, BlockIndex index,
-                                const models::NamedTensors& weights, Rank owner,
-                                const models::NamedTensors& mine) {
-  models::NamedTensors learned;
-  for (const auto& [name, start] :
-       start_learnables(context.model.family(), context.states, context.recipe)(index, weights)) {
-    const bool whole = !at::isFloatingType(start.scalar_type());
-    at::Tensor value = start;
-    if (!whole && context.transport.rank() == owner) value = mine.at(name);
-    if (!whole) {
-      value = value.to(at::kFloat).contiguous();
-      dist::broadcast(context.transport, value, owner, "learned");
-    }
-    learned.emplace(name, value);
+/// The learned numbers among a block's learnables, in the order of their names.  Whole ones
+/// (permutations, sizes) never change from the start on, which every rank knows.
+std::vector<at::Tensor> learned_numbers(models::NamedTensors& learnables) {
+  std::vector<at::Tensor> numbers;
+  for (auto& [name, tensor] : learnables) {
+    if (!at::isFloatingType(tensor.scalar_type())) continue;
+    tensor = tensor.to(at::kFloat).contiguous();
+    numbers.push_back(tensor);
   }
-  return learned;
+  return numbers;
 }
 
-void finish(const RunContext& context, BlockIndex index, Rank owner,
-            const models::NamedTensors& learned) {
-  const recipe::Recipe& recipe = context.recipe;
-  const models::NamedTensors weights = context.model.block(index);
-  models::NamedTensors state = learned_by(context, index, weights, owner, learned);
-  share_samples(context, [&](const SampleShare& share) {
+/// Rounds or clusters one block on the ranks that share its samples.
+class Finishing {
+ public:
+  Finishing(const RunContext& context, BlockIndex index, Rank owner)
+      : context_(context), index_(index), owner_(owner) {}
+
+  /// learned: on the owner.
+  void run(models::NamedTensors learned) const {
+    const Rank me = context_.transport.rank();
+    if (me == owner_) send(learned);
+    share_samples(context_, [&](const SampleShare& share) {
+      const models::NamedTensors weights = context_.model.block(index_);
+      if (me != owner_) learned = receive(weights);
+      finish(weights, std::move(learned), share);
+    });
+  }
+
+ private:
+  void send(models::NamedTensors& learned) const {
+    std::vector<std::unique_ptr<dist::Pending>> under_way;
+    for (const at::Tensor& numbers : learned_numbers(learned)) {
+      for (int rank = 0; rank < sharing_ranks(context_.ranks(), context_.samples); ++rank) {
+        if (Rank{rank} == owner_) continue;
+        under_way.push_back(context_.transport.send(numbers, Rank{rank}, "learned"));
+      }
+    }
+    for (const auto& pending : under_way) pending->wait();
+  }
+
+  [[nodiscard]] models::NamedTensors receive(const models::NamedTensors& weights) const {
+    models::NamedTensors learned = start_learnables(context_.model.family(), context_.states,
+                                                    context_.recipe)(index_, weights);
+    for (const at::Tensor& numbers : learned_numbers(learned)) {
+      context_.transport.recv(numbers, owner_, "learned")->wait();
+    }
+    return learned;
+  }
+
+  void finish(const models::NamedTensors& weights, models::NamedTensors state,
+              const SampleShare& share) const {
+    const recipe::Recipe& recipe = context_.recipe;
     const bool independent = recipe.train.schedule == recipe::Schedule::kIndependent;
     const SampleReader reader(
-        context, independent ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index.value}}
-                             : wave_input(index.value));
-    const BlockSamples block{.family = context.model.family(),
+        context_, independent ? io::Boundary{io::Chain::kFullPrecision, BoundaryIndex{index_.value}}
+                              : wave_input(index_.value));
+    const BlockSamples block{.family = context_.model.family(),
                              .weights = weights,
                              .recipe = recipe,
-                             .samples = context.samples,
+                             .samples = context_.samples,
                              .read = [&](std::int64_t sample) { return reader.read(sample); },
-                             .compute = context.compute,
+                             .compute = context_.compute,
                              .share = share};
     if (has_clusters(recipe)) {
-      state.merge(calibrated_clusters(block, state, {.seed = context.seed, .block = index.value}));
+      state.merge(
+          calibrated_clusters(block, state, {.seed = context_.seed, .block = index_.value}));
     }
     if (rounds_by_gptq(recipe)) state.merge(gptq_codes(block, state));
-    if (context.rank() == 0) {
-      context.states.save_block(index, finished_block(index, recipe, state));
+    if (context_.rank() == 0) {
+      context_.states.save_block(index_, finished_block(index_, recipe, state));
     }
-  });
-  dist::barrier(context.transport, "block file durable");
-}
+  }
+
+  const RunContext& context_;  // borrowed for one block
+  BlockIndex index_;
+  Rank owner_;
+};
 
 }  // namespace
 
@@ -78,8 +111,8 @@ void finish_by_samples(const RunContext& context, const std::vector<BlockRange>&
     const Rank owner{static_cast<int>(stage) * replicas};
     const bool mine = context.transport.rank() == owner;
     for (int i = 0; i < stages[stage].size(); ++i) {
-      finish(context, BlockIndex{stages[stage].first + i}, owner,
-             mine ? learned[static_cast<std::size_t>(i)] : models::NamedTensors());
+      Finishing(context, BlockIndex{stages[stage].first + i}, owner)
+          .run(mine ? learned[static_cast<std::size_t>(i)] : models::NamedTensors());
     }
   }
 }

@@ -16,7 +16,7 @@ namespace lrq::pipeline {
 /// ranks (sample_share.h).  A wave has one block, or its blocks are independent of each other.
 /// stages: the blocks of each stage, whose first rank has learned them.  learned: of this rank's
 /// blocks; empty on rank 0 if the wave was left before its end: then nothing is done.
-/// Collective; returns when the files are durable.  Throws DataError if samples are not there.
+/// Collective; when rank 0 returns, the files are durable.  Throws DataError if samples are not there.
 void finish_by_samples(const RunContext& context, const std::vector<BlockRange>& stages,
                        int replicas, const std::vector<models::NamedTensors>& learned);
 
