@@ -6,7 +6,7 @@
 namespace lrq::io {
 
 /// Bring UTF-8 text into Unicode normalization form C (characters composed where they can be).
-/// Source: Unicode Standard Annex 15; the tables (io/nfc_tables.cpp) are of Unicode 14.
+/// Source: Unicode Standard Annex 15; by libutf8proc.
 /// Invalid bytes are kept.  Threads: any.
 [[nodiscard]] std::string to_nfc(std::string_view text);
 

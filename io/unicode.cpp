@@ -1,6 +1,7 @@
 #include "io/unicode.h"
 
-#include <algorithm>
+#include <array>
+#include <utf8proc.h>
 
 namespace lrq::io {
 namespace {
@@ -45,33 +46,17 @@ std::size_t valid_prefix(std::string_view text, const Lead& lead) {
 }  // namespace
 
 std::optional<CodePoint> decode_utf8(std::string_view text) {
-  if (text.empty()) return std::nullopt;
-  const unsigned char first = byte_at(text, 0);
-  const Lead lead = lead_of(first);
-  if (lead.bytes == 0 || valid_prefix(text, lead) < lead.bytes) return std::nullopt;
-  if (lead.bytes == 1) return CodePoint{.value = first, .bytes = 1};
-  char32_t value = first & (0xFFU >> (lead.bytes + 1));
-  for (std::size_t i = 1; i < lead.bytes; ++i) value = (value << 6) | (byte_at(text, i) & 0x3FU);
-  return CodePoint{.value = value, .bytes = lead.bytes};
+  utf8proc_int32_t value = 0;
+  const auto bytes = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                      static_cast<utf8proc_ssize_t>(text.size()), &value);
+  if (bytes <= 0) return std::nullopt;
+  return CodePoint{.value = static_cast<char32_t>(value), .bytes = static_cast<std::size_t>(bytes)};
 }
 
 void append_utf8(std::string& out, char32_t value) {
-  const auto put = [&out](char32_t byte) { out += static_cast<char>(byte); };
-  if (value < 0x80) {
-    put(value);
-  } else if (value < 0x800) {
-    put(0xC0 | (value >> 6));
-    put(0x80 | (value & 0x3F));
-  } else if (value < 0x10000) {
-    put(0xE0 | (value >> 12));
-    put(0x80 | ((value >> 6) & 0x3F));
-    put(0x80 | (value & 0x3F));
-  } else {
-    put(0xF0 | (value >> 18));
-    put(0x80 | ((value >> 12) & 0x3F));
-    put(0x80 | ((value >> 6) & 0x3F));
-    put(0x80 | (value & 0x3F));
-  }
+  std::array<utf8proc_uint8_t, 4> bytes{};
+  const auto count = utf8proc_encode_char(static_cast<utf8proc_int32_t>(value), bytes.data());
+  out.append(bytes.begin(), bytes.begin() + count);
 }
 
 std::optional<std::size_t> first_invalid_utf8(std::string_view text) {

@@ -19,5 +19,13 @@ TEST(NfcTest, ComposesDecomposesAndReorders) {
   EXPECT_EQ(to_nfc("\u0061\u0328\u0301"), "\u0105\u0301");
 }
 
+TEST(NfcTest, KeepsInvalidBytes) {
+  EXPECT_EQ(to_nfc(""), "");
+  EXPECT_EQ(to_nfc("\xFF"
+                   "e\u0301\xE2\x82"),
+            "\xFF\u00E9\xE2\x82");
+  EXPECT_EQ(to_nfc("e\x80\u0301"), "e\x80\u0301");
+}
+
 }  // namespace
 }  // namespace lrq::io
