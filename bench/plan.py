@@ -18,6 +18,7 @@ CONFIGURATIONS = (
     ("long-samples", 1, ["--recipe", "lrquant-w6a6", "--wave", 2, "--nsamples", 8,
                          "--seqlen", 1024]),
     ("plus-groups-2-ranks", 2, ["--recipe", "lrquant-plus-w4a16-g64", "--wave", 4]),
+    ("one-resident-block", 1, ["--recipe", "lrquant-w6a6", "--wave", 8, "--resident-blocks", 1]),
     ("bfloat16-batch-4", 1, ["--recipe", "lrquant-w4a4", "--wave", 4, "--batch-size", 4,
                              "--dtype", "bfloat16"]),
 )

@@ -113,6 +113,9 @@ std::string heading(const PlanReport& report) {
       work.recipe.train.wave, " on ", report.estimate.stages, " stages, ", report.shape.replicas,
       report.shape.replicas == 1 ? " replica" : " replicas",
       ", targets: ", pipeline::targets_name(report.shape.targets),
+      report.shape.resident_blocks == 0
+          ? ""
+          : concat(", blocks of a rank in memory: ", report.shape.resident_blocks),
       report.shape.ranks <= most ? "" : concat(" (calibrate takes at most ", most, " ranks)"), "\n",
       "machine    ", report.machine.name, ": ", report.machine.source, "\n");
   if (!report.machine.measured) text = "PREDICTED, NEVER RUN: no GPU has run this program\n" + text;
@@ -154,6 +157,7 @@ std::string plan_json(const PlanReport& report) {
             {"machine", report.machine.name},
             {"constants", Json::parse(machine_to_json(report.machine))},
             {"ranks", report.shape.ranks},
+            {"resident_blocks", report.shape.resident_blocks},
             {"seconds", estimate.seconds()},
             {"utilisation", estimate.utilisation()},
             {"computing_share", estimate.computing_share()},

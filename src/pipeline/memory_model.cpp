@@ -4,6 +4,7 @@
 
 #include "src/base/check.h"
 #include "src/pipeline/block_method.h"
+#include "src/pipeline/resident_blocks.h"
 
 namespace lrq::pipeline {
 namespace {
@@ -38,6 +39,11 @@ bool keeps_changed_weights(const recipe::Recipe& recipe) {
   return !method.map.none() && method.scale != models::ScaleMode::kLearned;
 }
 
+/// Samples (or micro-batches) that a rank takes through its blocks together.
+double turn_of(const RankShare& share) {
+  return share.resident_blocks > 0 ? static_cast<double>(kTurnOfResidentBlock) : 1.0;
+}
+
 /// Targets of each block, and the inputs of the first.
 double kept_targets(const BlockWork& work, const RankShare& share) {
   return (share.learn_blocks + 1.0) * static_cast<double>(share.kept_samples) *
@@ -58,13 +64,14 @@ MemoryUse chain_memory(const BlockWork& work, const ModelFigures& model, const R
   const BlockFigures& b = work.block;
   const double embedding = share.embeds ? bytes(model.embedding, kFloat) : 0.0;
   const double samples =
-      forward_activations(work) + (1.0 + 2.0 * kMessagesEachWay) * work.boundary_bytes();
+      forward_activations(work) + (turn_of(share) + 2.0 * kMessagesEachWay) * work.boundary_bytes();
   // One after the other: the last block is read, then the embedding, then samples come.
   const double pages =
       share.embeds && !share.on_device ? bytes(model.embedding, work.file_bytes) : 0.0;
   const double reading =
       std::max({0.0, bytes(b.parameters, kFloat) - embedding - samples, pages - samples});
-  return {.weights = share.chain_blocks * bytes(b.weights, work.compute_bytes) + embedding,
+  const int there = blocks_at_once(share.chain_blocks, share.resident_blocks);
+  return {.weights = there * bytes(b.weights, work.compute_bytes) + embedding,
           .work = reading,
           .activations = samples};
 }
@@ -73,11 +80,12 @@ MemoryUse learn_memory(const BlockWork& work, const RankShare& share) {
   if (share.learn_blocks == 0) return {};
   const BlockFigures& b = work.block;
   const double blocks = share.learn_blocks;
+  const double there = blocks_at_once(share.learn_blocks, share.resident_blocks);
   const double learnables = bytes(work.learnables.stepped, kFloat);
   MemoryUse use;
-  use.weights = blocks * bytes(b.parameters, kFloat);
-  if (keeps_original(work.recipe)) use.weights += blocks * bytes(b.weights, work.compute_bytes);
-  if (keeps_changed_weights(work.recipe)) use.weights += blocks * bytes(b.weights, kFloat);
+  use.weights = there * bytes(b.parameters, kFloat);
+  if (keeps_original(work.recipe)) use.weights += there * bytes(b.weights, work.compute_bytes);
+  if (keeps_changed_weights(work.recipe)) use.weights += there * bytes(b.weights, kFloat);
   use.learnables = blocks * (2.0 * learnables + bytes(work.learnables.fixed, kFloat));
   if (work.recipe.train.keep_best) use.learnables += blocks * work.recipe.train.epochs * learnables;
   use.optimiser = blocks * 3.0 * learnables;
@@ -88,8 +96,9 @@ MemoryUse learn_memory(const BlockWork& work, const RankShare& share) {
   const auto samples = static_cast<double>(share.samples);
   use.activations = activations(work, 12, 5.0 + shared, 6, 8) +
                     (3.0 + 2.0 * kMessagesEachWay) * samples * work.boundary_bytes();
+  use.activations += 2.0 * (turn_of(share) - 1.0) * samples * work.boundary_bytes();
   if (share.recomputes) {
-    use.weights += blocks * bytes(b.weights, work.compute_bytes);
+    use.weights += there * bytes(b.weights, work.compute_bytes);
     use.activations += 2.0 * kMessagesEachWay * samples * work.boundary_bytes();
   } else if (!share.on_device) {
     use.activations += kStepsReadAhead * (blocks + 1.0) * samples * work.boundary_bytes();
@@ -102,11 +111,12 @@ MemoryUse freeze_memory(const BlockWork& work, const RankShare& share) {
   if (share.learn_blocks == 0) return {};
   const BlockFigures& b = work.block;
   const double copies = share.recomputes ? 2.0 : 1.0;
-  return {.weights = copies * share.learn_blocks * bytes(b.weights, work.compute_bytes),
+  const int there = blocks_at_once(share.learn_blocks, share.resident_blocks);
+  return {.weights = copies * there * bytes(b.weights, work.compute_bytes),
           .learnables = bytes(work.learnables.stepped + work.learnables.fixed, kFloat),
           .work = bytes(b.parameters, kFloat) + bytes(b.largest_weight, kFloat),
-          .activations =
-              forward_activations(work) + (2.0 + 2.0 * kMessagesEachWay) * work.boundary_bytes()};
+          .activations = forward_activations(work) +
+                         (1.0 + turn_of(share) + 2.0 * kMessagesEachWay) * work.boundary_bytes()};
 }
 
 RankMemory rank_memory(const BlockWork& work, const ModelFigures& model, const RankShare& share,
@@ -117,9 +127,9 @@ RankMemory rank_memory(const BlockWork& work, const ModelFigures& model, const R
                     .base = machine.base_bytes};
   if (share.on_device) return memory;
   if (bytes(work.block.largest_weight, kFloat) < kGivenBackFrom) {
-    memory.kept =
-        kKeptOfFreed *
-        (share.chain_blocks * bytes(work.block.weights, work.compute_bytes) + memory.learn.total());
+    memory.kept = kKeptOfFreed * (blocks_at_once(share.chain_blocks, share.resident_blocks) *
+                                      bytes(work.block.weights, work.compute_bytes) +
+                                  memory.learn.total());
   }
   if (share.embeds) memory.kept += bytes(model.vocabulary, kTokenizerEach);
   return memory;

@@ -34,6 +34,7 @@ struct RankMemory {
 struct RankShare {
   int chain_blocks = 0;           ///< original blocks in the full-precision chain
   int learn_blocks = 0;           ///< of a wave
+  int resident_blocks = 0;        ///< of them, whose weights are there at the same time; 0: all
   bool embeds = false;            ///< the chain's first rank
   std::int64_t samples = 1;       ///< of a micro-batch, on this rank
   std::int64_t kept_samples = 0;  ///< whose targets and inputs stay in memory
@@ -44,7 +45,8 @@ struct RankShare {
 /// Original blocks of the chain, ready to run: c F for each (c: bytes of a compute element), and
 /// the embedding in float32 on the first rank.  Besides, the largest of what comes one after the
 /// other: 4 P while the last block is read; the embedding's mapped pages while it is (on a CPU);
-/// one sample's activations, 4 T (4 C + 2 Q + 4 I), with two messages each way.
+/// one sample's activations, 4 T (4 C + 2 Q + 4 I), with two messages each way and a turn's
+/// samples.
 [[nodiscard]] MemoryUse chain_memory(const BlockWork& work, const ModelFigures& model,
                                      const RankShare& share);
 
@@ -56,6 +58,8 @@ struct RankShare {
 /// neighbour two messages each way; on a CPU two steps' samples that are read ahead.
 /// Originals that make targets again are c F each.
 /// Changes of basis that nothing learns keep the changed weights, 4 F each.
+/// Where fewer blocks are resident, only their weights count, and outputs and targets of a turn's
+/// other steps wait for the blocks to come.
 [[nodiscard]] MemoryUse learn_memory(const BlockWork& work, const RankShare& share);
 
 /// Folded blocks: c F each; while one is folded, 4 P read and the float32 of its largest linear.

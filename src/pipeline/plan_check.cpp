@@ -82,11 +82,8 @@ class Player {
       case Op::kCollect:
         return collect(rank, action);
       case Op::kTrain:
-        work(rank, action,
-             costs_.step ? costs_.step(rank, action.index) : cost_of(costs_.train, rank));
-        return true;
       case Op::kForward:
-        work(rank, action, cost_of(costs_.forward, rank));
+        work(rank, action, cost_of_work(rank, action));
         return true;
       case Op::kCut:
         if (last_work_[rank] != action.index) {
@@ -96,6 +93,11 @@ class Player {
         return true;
     }
     fault("an unknown action");
+  }
+
+  [[nodiscard]] double cost_of_work(std::size_t rank, const Action& action) const {
+    if (costs_.work) return costs_.work(rank, action.index);
+    return cost_of(action.op == Op::kTrain ? costs_.train : costs_.forward, rank);
   }
 
   Channel& channel(int from, std::size_t to, const Action& action) {

@@ -20,8 +20,8 @@ struct Costs {
   std::vector<double> transfers = {};  ///< likewise, per sending rank; empty: `transfer` for all
   double cut = 0.0;
   std::vector<double> cuts = {};  ///< likewise, per rank; empty: `cut` for all
-  /// Of kTrain, where steps differ: instead of `train`.
-  std::function<double(std::size_t rank, std::int64_t step)> step = {};
+  /// Of kTrain and kForward, where steps (or samples) differ: instead of `train` and `forward`.
+  std::function<double(std::size_t rank, std::int64_t index)> work = {};
 };
 
 /// Work of one rank in a simulation: kTrain, kForward, kCut.

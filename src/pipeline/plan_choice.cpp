@@ -5,6 +5,7 @@
 
 #include "src/base/error.h"
 #include "src/base/text.h"
+#include "src/pipeline/resident_blocks.h"
 #include "src/pipeline/wave_layout.h"
 
 namespace lrq::pipeline {
@@ -36,6 +37,21 @@ Schedule schedule_of(BlockWork work, const ModelFigures& model, const Machine& m
           .computing_share = estimate.computing_share(),
           .memory = memory,
           .fits = memory <= machine.memory_bytes};
+}
+
+/// The most blocks of a rank that fit at the same time, where not all of them do; 0: not even one.
+int resident_to_fit(const BlockWork& work, const ModelFigures& model, const Machine& machine,
+                    RunShape shape) {
+  int most = 0;
+  for (const RankEstimate& rank : estimate_ranks(work, model, machine, shape)) {
+    const RankShare& share = rank.share;
+    const int blocks = std::max(share.chain_blocks, share.learn_blocks);
+    most = std::max(most, blocks_at_once(blocks, share.resident_blocks));
+  }
+  for (shape.resident_blocks = most - 1; shape.resident_blocks > 0; --shape.resident_blocks) {
+    if (fits(work, model, machine, shape)) break;
+  }
+  return std::max(0, shape.resident_blocks);
 }
 
 /// Some recipes take waves of one width only.
@@ -92,11 +108,18 @@ std::string advice_to_fit(const BlockWork& work, const ModelFigures& model, cons
     if (fits(changed, model, machine, shape)) return concat("use narrower waves: --wave ", wave);
   }
   changed = work;
-  for (int ranks = shape.ranks + 1; ranks <= std::min(kMostRanks, model.blocks); ++ranks) {
+  std::vector<std::string> ways;
+  for (int ranks = shape.ranks + 1; ways.empty() && ranks <= std::min(kMostRanks, model.blocks);
+       ++ranks) {
     other.ranks = ranks;
-    if (fits(work, model, machine, other)) return concat("use more ranks: --ranks ", ranks);
+    if (fits(work, model, machine, other))
+      ways.push_back(concat("use more ranks: --ranks ", ranks));
   }
   other = shape;
+  if (const int resident = resident_to_fit(work, model, machine, shape); resident > 0) {
+    ways.push_back(concat("hold fewer of a rank's blocks at a time: --resident-blocks ", resident));
+  }
+  if (!ways.empty()) return join(ways, ", or ");
   for (std::int64_t tokens = work.tokens / 2; tokens >= 256; tokens /= 2) {
     changed.tokens = tokens;
     if (fits(changed, model, machine, shape)) {

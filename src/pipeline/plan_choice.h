@@ -27,9 +27,9 @@ struct Schedule {
                                                       const Machine& machine,
                                                       const RunShape& shape);
 
-/// What to change so that every rank fits into machine.memory_bytes: the smallest of other dtype,
-/// narrower waves, targets on disk, more ranks and shorter samples that does it alone, or a line
-/// that says why nothing does.  "" if it fits.
+/// What to change so that every rank fits into machine.memory_bytes: the first of targets on disk,
+/// other dtype, narrower waves, more ranks or fewer resident blocks, and shorter samples that does
+/// it alone, or a line that says why nothing does.  "" if it fits.
 [[nodiscard]] std::string advice_to_fit(const BlockWork& work, const ModelFigures& model,
                                         const Machine& machine, const RunShape& shape);
 

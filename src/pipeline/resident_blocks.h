@@ -9,13 +9,25 @@ namespace lrq::pipeline {
 /// enough that the reading of its weights weighs little, few enough that their inputs fit.
 inline constexpr std::int64_t kTurnOfResidentBlock = 16;
 
+/// Of a stage's blocks, those whose weights are in memory at the same time.  limit: 0 is no limit.
+[[nodiscard]] inline int blocks_at_once(int blocks, int limit) {
+  return limit > 0 && limit < blocks ? limit : blocks;
+}
+
+/// Blocks that a stage reads in its first turn, and again in each later one.
+[[nodiscard]] inline int loads_of_turn(int blocks, int limit, bool first) {
+  if (first) return blocks;
+  const int at_once = blocks_at_once(blocks, limit);
+  return at_once == blocks ? 0 : blocks - (at_once - 1);
+}
+
 /// Which blocks of a stage have their weights in memory (--resident-blocks): all of them, or the
 /// first `limit` - 1 for good and of the others the one whose turn it is.  Blocks take turns from
 /// the first to the last, so that of all rules this one loads least.
 class ResidentBlocks {
  public:
   /// blocks: of the stage.  limit: 0 is no limit.
-  ResidentBlocks(int blocks, int limit) : limit_(limit > 0 && limit < blocks ? limit : blocks) {}
+  ResidentBlocks(int blocks, int limit) : limit_(blocks_at_once(blocks, limit)) {}
 
   /// Before block `i` of the stage works: if its weights are not there, drop those of the block
   /// that gives way, then load.  The first time block after block.

@@ -4,12 +4,13 @@
 #include <bit>
 #include <cmath>
 #include <map>
+#include <utility>
 
-#include "src/base/error.h"
-#include "src/base/text.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/partition.h"
+#include "src/pipeline/resident_blocks.h"
 #include "src/pipeline/schedules/schedules.h"
+#include "src/pipeline/turn_costs.h"
 #include "src/pipeline/wave_layout.h"
 
 namespace lrq::pipeline {
@@ -17,23 +18,6 @@ namespace {
 
 constexpr double kStateTensors = 4.0;  // values, two moments, the best epoch: BlockTrainer::state
 constexpr double kSnapshotsOnDisk = 2.0;  // the newest named one and the one in the making
-
-void check(const BlockWork& work, const RunShape& shape) {
-  const std::int64_t batch = work.recipe.train.batch_size;
-  check_replicas(work.recipe, shape.ranks, shape.replicas);
-  check_targets(work.recipe, shape.targets);
-  if (shape.slow_rank >= shape.ranks) {
-    throw UsageError({.what = concat("there is no rank ", shape.slow_rank, " among ", shape.ranks),
-                      .where = "option --slow-rank",
-                      .fix = concat("use 0 to ", shape.ranks - 1, ", or more --ranks")});
-  }
-  if (batch > shape.samples) {
-    throw UsageError(
-        {.what = concat("a step takes ", batch, " samples and there are ", shape.samples),
-         .where = "options --batch-size and --nsamples",
-         .fix = "lower --batch-size, or raise --nsamples"});
-  }
-}
 
 class Estimator {
  public:
@@ -67,45 +51,11 @@ class Estimator {
     }
     RunEstimate estimate;
     estimate.phases = {chain(), learn, freeze};
-    estimate.ranks = memories();
     estimate.steps = steps_ * static_cast<std::int64_t>(waves_.size());
     estimate.waves = static_cast<int>(waves_.size());
     estimate.stages = learning_stages(waves_.front().size());
     estimate.disk_bytes = disk();
     return estimate;
-  }
-
-  [[nodiscard]] std::vector<RankEstimate> memories() const {
-    const int chain_stages = std::min(shape_.ranks, model_.blocks);
-    const auto chain_ranges = split_evenly({0, model_.blocks}, chain_stages);
-    std::map<int, std::vector<BlockRange>> by_width;
-    for (const BlockRange& wave : waves_) {
-      if (!by_width.contains(wave.size())) {
-        by_width[wave.size()] = split_evenly({0, wave.size()}, learning_stages(wave.size()));
-      }
-    }
-    std::vector<RankEstimate> ranks;
-    for (int rank = 0; rank < shape_.ranks; ++rank) {
-      RankShare share{.samples = batch_ / shape_.replicas, .on_device = shape_.on_device};
-      share.recomputes = recomputes();
-      const bool in_its_memory = shape_.targets == Targets::kMemory && !shape_.on_device;
-      if (in_its_memory) share.kept_samples = shape_.samples / shape_.replicas;
-      if (rank < chain_stages) {
-        const BlockRange range = chain_ranges[static_cast<std::size_t>(rank)];
-        share.chain_blocks = range.size();
-        share.embeds = rank == 0;
-      }
-      for (const BlockRange& wave : waves_) {
-        const auto& ranges = by_width[wave.size()];
-        const auto stage = static_cast<std::size_t>(rank / shape_.replicas);
-        if (stage >= ranges.size()) continue;
-        const BlockRange range = ranges[stage];
-        share.learn_blocks = std::max(share.learn_blocks, range.size());
-      }
-      ranks.push_back(
-          {.rank = rank, .share = share, .memory = rank_memory(work_, model_, share, machine_)});
-    }
-    return ranks;
   }
 
  private:
@@ -155,6 +105,16 @@ class Estimator {
     return blocks + (stage == 0 ? 1.0 : 0.0);
   }
 
+  /// Steps or samples that a block does before the next one of its rank (RunContext::turn).
+  [[nodiscard]] std::int64_t turn() const {
+    return shape_.resident_blocks > 0 ? kTurnOfResidentBlock : 1;
+  }
+  /// Seconds of a stage in its first or a later turn to have its blocks there again.
+  [[nodiscard]] double reload(const BlockRange& stage, double a_block, bool first = false) const {
+    if (shape_.resident_blocks == 0) return 0.0;
+    return loads_of_turn(stage.size(), shape_.resident_blocks, first) * a_block;
+  }
+
   /// Rank-seconds that ranks of a phase spend on their own lists, and before them on their blocks.
   static double busy_of(const Simulation& played, const std::vector<BlockRange>& ranges,
                         int replicas, double a_block) {
@@ -191,22 +151,27 @@ class Estimator {
     const int stages = std::min(shape_.ranks, model_.blocks);
     const auto ranges = split_evenly({0, model_.blocks}, stages);
     const double compute = plain_forward(work_, machine_).total();
-    Costs costs{.forward = {}, .transfers = transfers(stages, 1.0)};
+    const double load = load_block(stages);
+    std::vector<WorkOfRank> of_rank;
     for (int stage = 0; stage < stages; ++stage) {
-      const int blocks = ranges[static_cast<std::size_t>(stage)].size();
-      const int written = (recomputes() ? 0 : blocks) + (stage == 0 ? 1 : 0);
-      costs.forward.push_back(
-          std::max(blocks * compute * slowness(stage), written * write_sample(stages)));
+      const BlockRange& range = ranges[static_cast<std::size_t>(stage)];
+      const int written = (recomputes() ? 0 : range.size()) + (stage == 0 ? 1 : 0);
+      of_rank.push_back({.each = std::max(range.size() * compute * slowness(stage),
+                                          written * write_sample(stages)),
+                         .later_turn = reload(range, load)});
     }
-    const Plan plan = plan_forward({.ranks = stages, .stages = stages, .samples = shape_.samples});
+    const ForwardShape passes{
+        .ranks = stages, .stages = stages, .samples = shape_.samples, .turn = turn()};
+    const TurnCosts turns(passes);
+    const Simulation played = simulate(
+        plan_forward(passes), {.transfers = transfers(stages, 1.0), .work = turns.work(of_rank)});
     PhaseEstimate phase{.name = "chain"};
     const double most = ranges.front().size();
-    const double embedding = static_cast<double>(model_.embedding) * work_.file_bytes /
-                             shared_rate(machine_.checkpoint_read, stages);
-    phase.loading_seconds = most * load_block(stages) + embedding;
-    const Simulation played = simulate(plan, costs);
-    phase.seconds = phase.loading_seconds + played.seconds + 2.0 * (most + 1.0) * machine_.file_s;
-    phase.busy = busy_of(played, ranges, 1, load_block(stages));
+    const double before = most * load + static_cast<double>(model_.embedding) * work_.file_bytes /
+                                            shared_rate(machine_.checkpoint_read, stages);
+    phase.loading_seconds = before + turns.besides(of_rank.front());
+    phase.seconds = before + played.seconds + 2.0 * (most + 1.0) * machine_.file_s;
+    phase.busy = busy_of(played, ranges, 1, load);
     phase.computing = static_cast<double>(shape_.samples) * model_.blocks * compute;
     phase.wire_bytes = (stages - 1) * static_cast<double>(shape_.samples) * work_.boundary_bytes();
     phase.file_seconds = static_cast<double>(shape_.samples) *
@@ -242,40 +207,48 @@ class Estimator {
     const double fetch =
         static_cast<double>(samples) * (keeps ? copy_sample() : read_sample(ranks));
     const double state = kStateTensors * gradient_bytes();
-    Costs costs{.train = {},
-                .transfers = transfers(stages, tensors_each() * static_cast<double>(samples),
-                                       shape_.replicas)};
+    const double load = (recomputes() ? 2.0 : 1.0) * load_block(ranks);  // and the original
+    std::vector<WorkOfRank> of_rank;
     for (int stage = 0; stage < stages; ++stage) {
-      const double blocks = ranges[static_cast<std::size_t>(stage)].size();
-      const double reads = reads_of(stage, blocks);
+      const BlockRange& range = ranges[static_cast<std::size_t>(stage)];
+      const double reads = reads_of(stage, range.size());
       const double slow = slowness(stage * shape_.replicas, shape_.replicas);
-      costs.train.push_back(std::max(blocks * (compute * slow + tree_sum()), reads * fetch));
+      of_rank.push_back(
+          {.each = std::max(range.size() * (compute * slow + tree_sum()), reads * fetch),
+           .first_turn = reload(range, load, true),
+           .later_turn = reload(range, load)});
     }
     const double most = ranges.front().size();
-    costs.cut = most * (state / shared_rate(machine_.hdf5_write, ranks) + machine_.file_s);
+    const double cut = most * (state / shared_rate(machine_.hdf5_write, ranks) + machine_.file_s);
     const std::int64_t an_epoch = std::max<std::int64_t>(1, shape_.samples / batch_);
-    const Plan plan =
-        plan_learning(schedule_name(work_.recipe.train.schedule), {.ranks = stages,
-                                                                   .stages = stages,
-                                                                   .steps = steps_,
-                                                                   .report_every = an_epoch,
-                                                                   .cut_every = an_epoch});
-    PhaseEstimate phase;
-    phase.loading_seconds = most * load_block(ranks);
-    if (recomputes()) phase.loading_seconds *= 2.0;  // for the trainer and for the original
+    const LearnShape learning{.ranks = stages,
+                              .stages = stages,
+                              .steps = steps_,
+                              .report_every = an_epoch,
+                              .cut_every = an_epoch,
+                              .turn = turn()};
+    const TurnCosts turns(learning);
+    const Simulation played =
+        simulate(plan_learning(schedule_name(work_.recipe.train.schedule), learning),
+                 {.transfers = transfers(stages, tensors_each() * static_cast<double>(samples),
+                                         shape_.replicas),
+                  .cut = cut,
+                  .work = turns.work(of_rank)});
+    double before = most * load;
     if (steps_ > 0 && keeps) {
-      phase.loading_seconds += (most + 1.0) * static_cast<double>(kept) * read_sample(ranks);
+      before += (most + 1.0) * static_cast<double>(kept) * read_sample(ranks);
     }
-    const Simulation played = simulate(plan, costs);
-    phase.seconds = phase.loading_seconds + played.seconds + most * machine_.file_s;
-    phase.busy = shape_.replicas * busy_of(played, ranges, 1, phase.loading_seconds / most);
+    PhaseEstimate phase;
+    phase.loading_seconds = before + turns.besides(of_rank.front());
+    phase.seconds = before + played.seconds + most * machine_.file_s;
+    phase.busy = shape_.replicas * busy_of(played, ranges, 1, before / most);
     const auto steps = static_cast<double>(steps_);
     phase.computing = steps * width * compute * shape_.replicas;
     phase.wire_bytes = steps * static_cast<double>(batch_) * (stages - 1) * tensors_each() *
                            work_.boundary_bytes() +
                        steps * width * shape_.replicas * tree_rounds() * gradient_bytes();
     phase.file_seconds = steps * reads_of(0, width) * fetch * shape_.replicas +
-                         (work_.recipe.train.epochs - 1) * stages * costs.cut;
+                         (work_.recipe.train.epochs - 1) * stages * cut;
     return phase;
   }
 
@@ -291,30 +264,36 @@ class Estimator {
     // A pass whose ranks lie as in learning finds what each has kept meanwhile.
     const bool finds = shape_.targets == Targets::kMemory && replicas == shape_.replicas;
     const double fetch = finds ? copy_sample() : read_sample(ranks);
-    Costs costs{.forward = {}, .transfers = {}};
-    for (int rank = 0; rank < ranks; ++rank) {
-      costs.transfers.push_back(transfer(rank, rank + replicas, tensors_each()));
-      const int stage = rank / replicas;
-      const double blocks = ranges[static_cast<std::size_t>(stage)].size();
-      const bool last = stage + 1 == stages;
-      costs.forward.push_back(
-          std::max(blocks * compute * slowness(rank),
-                   reads_of(stage, blocks) * fetch +
-                       (writes && last ? tensors_each() * write_sample(replicas) : 0.0)));
-    }
-    const Plan plan = plan_forward({.ranks = ranks,
-                                    .stages = stages,
-                                    .replicas = replicas,
-                                    .samples = shape_.samples,
-                                    .batch = batch_});
-    const double most = ranges.front().size();
     const double fold = fold_weights(work_, machine_).total();
+    const double load = (recomputes() ? 2.0 : 1.0) * load_block(ranks) + fold;  // and the original
+    std::vector<double> sending;
+    std::vector<WorkOfRank> of_rank;
+    for (int rank = 0; rank < ranks; ++rank) {
+      sending.push_back(transfer(rank, rank + replicas, tensors_each()));
+      const int stage = rank / replicas;
+      const BlockRange& range = ranges[static_cast<std::size_t>(stage)];
+      const bool last = stage + 1 == stages;
+      of_rank.push_back(
+          {.each = std::max(range.size() * compute * slowness(rank),
+                            reads_of(stage, range.size()) * fetch +
+                                (writes && last ? tensors_each() * write_sample(replicas) : 0.0)),
+           .later_turn = reload(range, load)});
+    }
+    const ForwardShape passes{.ranks = ranks,
+                              .stages = stages,
+                              .replicas = replicas,
+                              .samples = shape_.samples,
+                              .batch = batch_,
+                              .turn = turn()};
+    const TurnCosts turns(passes);
+    const Simulation played = simulate(
+        plan_forward(passes), {.transfers = std::move(sending), .work = turns.work(of_rank)});
+    const double before = ranges.front().size() * load;
     const auto samples = static_cast<double>(shape_.samples);
     PhaseEstimate phase;
-    phase.loading_seconds = most * (load_block(ranks) + fold);
-    const Simulation played = simulate(plan, costs);
-    phase.seconds = phase.loading_seconds + played.seconds + (writes ? 2.0 : 1.0) * machine_.file_s;
-    phase.busy = busy_of(played, ranges, replicas, load_block(ranks) + fold);
+    phase.loading_seconds = before + turns.besides(of_rank.front());
+    phase.seconds = before + played.seconds + (writes ? 2.0 : 1.0) * machine_.file_s;
+    phase.busy = busy_of(played, ranges, replicas, load);
     phase.computing = samples * width * compute + replicas * width * fold;
     phase.wire_bytes = samples * (stages - 1) * tensors_each() * work_.boundary_bytes();
     phase.file_seconds = samples * (reads_of(0, width) * fetch +
@@ -342,10 +321,6 @@ class Estimator {
   std::int64_t steps_ = 0;  // of one wave
 };
 
-bool needs_less(const RankEstimate& a, const RankEstimate& b) {
-  return a.memory.most() < b.memory.most();
-}
-
 }  // namespace
 
 double RunEstimate::seconds() const {
@@ -372,28 +347,12 @@ double RunEstimate::computing_share() const {
   return computing / (seconds() * static_cast<double>(ranks.size()));
 }
 
-const RankEstimate& heaviest_rank(const std::vector<RankEstimate>& ranks) {
-  return *std::max_element(ranks.begin(), ranks.end(), needs_less);
-}
-
-const RankEstimate& median_rank(const std::vector<RankEstimate>& ranks) {
-  std::vector<const RankEstimate*> order;
-  for (const RankEstimate& rank : ranks) order.push_back(&rank);
-  std::stable_sort(order.begin(), order.end(),
-                   [](const RankEstimate* a, const RankEstimate* b) { return needs_less(*a, *b); });
-  return *order[order.size() / 2];
-}
-
-std::vector<RankEstimate> estimate_ranks(const BlockWork& work, const ModelFigures& model,
-                                         const Machine& machine, const RunShape& shape) {
-  check(work, shape);
-  return Estimator(work, model, machine, shape).memories();
-}
-
 RunEstimate estimate_run(const BlockWork& work, const ModelFigures& model, const Machine& machine,
                          const RunShape& shape) {
-  check(work, shape);
-  return Estimator(work, model, machine, shape).run();
+  auto ranks = estimate_ranks(work, model, machine, shape);  // checks the shape, so it comes first
+  RunEstimate estimate = Estimator(work, model, machine, shape).run();
+  estimate.ranks = std::move(ranks);
+  return estimate;
 }
 
 }  // namespace lrq::pipeline

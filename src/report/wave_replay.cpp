@@ -150,7 +150,7 @@ std::optional<WaveReplay> replay_wave(const WaveSetting& setting, int wave,
       pipeline::plan_learning(pipeline::schedule_name(setting.recipe.train.schedule), shape);
   const Table table = step_table(times, shape, stages, record);
   pipeline::Costs costs;
-  costs.step = [&](std::size_t rank, std::int64_t step) {
+  costs.work = [&](std::size_t rank, std::int64_t step) {
     const auto epoch = static_cast<std::size_t>(step / shape.report_every + 1 - table.first_epoch);
     return table.step[rank / static_cast<std::size_t>(shape.replicas)][epoch];
   };

@@ -42,6 +42,22 @@ TEST(MemoryModelTest, OriginalsThatMakeTargetsAreHeldBesideAndTheirOutputsTravel
   EXPECT_DOUBLE_EQ(made.activations - read.activations, 4 * kBoundary7b);
 }
 
+TEST(MemoryModelTest, OnlyResidentBlocksCountAndATurnsSamplesWait) {
+  const BlockWork work = work_of_7b(recipe_with_bits(4, 4));
+  const ModelFigures model = model_figures(*family_of_config("llama-2-7b"));
+  const RankShare all{.chain_blocks = 8, .learn_blocks = 4};
+  RankShare one = all;
+  one.resident_blocks = 1;
+  const auto learn = [&](const RankShare& share) { return learn_memory(work, share); };
+  EXPECT_DOUBLE_EQ(learn(all).weights - learn(one).weights, 3 * 4 * kParameters7b);
+  EXPECT_DOUBLE_EQ(learn(one).learnables, learn(all).learnables);
+  EXPECT_DOUBLE_EQ(learn(one).activations - learn(all).activations, 2 * 15 * kBoundary7b);
+  const MemoryUse frozen = freeze_memory(work, one);
+  EXPECT_DOUBLE_EQ(frozen.weights, 4 * kWeights7b);
+  EXPECT_DOUBLE_EQ(frozen.activations - freeze_memory(work, all).activations, 15 * kBoundary7b);
+  EXPECT_DOUBLE_EQ(chain_memory(work, model, one).weights, 4 * kWeights7b);
+}
+
 TEST(MemoryModelTest, KeptTargetsAreThoseOfEachBlockAndTheInputs) {
   const BlockWork work = work_of_7b(recipe_with_bits(4, 4));
   const RankShare share{.learn_blocks = 2, .kept_samples = 128};

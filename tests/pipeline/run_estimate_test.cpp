@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "src/base/error.h"
+#include "src/pipeline/plan_check.h"
 #include "src/pipeline/plan_choice.h"
 #include "src/pipeline/schedules/schedules.h"
 #include "tests/pipeline/planning.h"
@@ -146,6 +147,34 @@ TEST(RunEstimateTest, RecomputedTargetsAreNotReadAndTravelWithTheOutputs) {
   EXPECT_DOUBLE_EQ(job.estimate().wire_bytes(), wire + (16 + 2 * 8) * boundary / 8);
 }
 
+TEST(RunEstimateTest, BlocksThatAreNotResidentAreReadInEveryTurn) {
+  Job job;
+  job.shape.ranks = 1;
+  job.shape.resident_blocks = 2;
+  job.model.embedding = 0;
+  job.work.recipe.train.epochs = 3;
+  job.machine.checkpoint_read = static_cast<double>(2 * job.work.block.parameters);  // 1 s a block
+  // Eight samples are one turn, so all four blocks are read once in each pass.
+  EXPECT_NEAR(seconds_of(job.estimate(), "chain"), 4.0, 1e-9);
+  EXPECT_NEAR(seconds_of(job.estimate(), "freeze"), 2 * 4.0, 1e-9);
+  // When the trainers are made, in the first epoch's turn, and, all but the one that stays, in the
+  // two others'.
+  EXPECT_NEAR(seconds_of(job.estimate(), "learn"), 4.0 + 4.0 + 2 * 3.0, 1e-9);
+  job.shape.samples = 20;  // a turn of 16 and one of 4 in each epoch
+  EXPECT_NEAR(seconds_of(job.estimate(), "learn"), 4.0 + 4.0 + 5 * 3.0, 1e-9);
+  EXPECT_NEAR(seconds_of(job.estimate(), "chain"), 4.0 + 3.0, 1e-9);
+  job.shape.resident_blocks = 4;
+  EXPECT_NEAR(seconds_of(job.estimate(), "learn"), 4.0 + 4.0, 1e-9);
+}
+
+TEST(RunEstimateTest, AStageWaitsForAWholeTurnOfTheOneBefore) {
+  Job job;
+  job.machine.learning_step_s = 1.0;
+  job.shape.resident_blocks = 1;
+  // Two epochs, each a turn of eight steps of two blocks, and one turn more for the second stage.
+  EXPECT_NEAR(job.estimate().seconds(), (2 + 1) * 8 * 2.0, 1e-9);
+}
+
 TEST(RunEstimateTest, StorageIsSharedByTheRanksOfANode) {
   Job job;
   job.machine.hdf5_write = 4.0 * 2048 * 4096;  // a second a sample
@@ -193,7 +222,8 @@ TEST(PlanChoiceTest, TellsHowManyRanksABlockChainNeeds) {
   work.compute_bytes = work.store_bytes = 2;
   const Machine& h100 = known_machine("h100");
   EXPECT_EQ(advice_to_fit(work, model, h100, {.ranks = 8, .on_device = true}),
-            "use more ranks: --ranks 13");
+            "use more ranks: --ranks 13, or hold fewer of a rank's blocks at a time: "
+            "--resident-blocks 10");
   EXPECT_EQ(advice_to_fit(work, model, h100, {.ranks = 13, .on_device = true}), "");
 }
 

@@ -190,7 +190,7 @@ TEST(SimulationTest, KeepsTheWorkOfEveryRankInTheOrderOfTime) {
 }
 
 TEST(SimulationTest, StepsMayDifferByRankAndStep) {
-  const Costs costs{.step = [](std::size_t rank, std::int64_t step) {
+  const Costs costs{.work = [](std::size_t rank, std::int64_t step) {
     return rank == 1 ? 1.0 : 1.0 + 2.0 * double(step);
   }};
   // Rank 0: 0-1, 1-4; rank 1: 1-2, then 4-5.

@@ -129,6 +129,11 @@ TEST(ResidentBlocksTest, AllBlocksButTheOneInTurnStay) {
   EXPECT_EQ(two_rounds(4), " +0 +1 +2 +3");
   EXPECT_EQ(two_rounds(3), " +0 +1 +2 -2 +3 -3 +2 -2 +3");
   EXPECT_EQ(two_rounds(1), " +0 -0 +1 -1 +2 -2 +3 -3 +0 -0 +1 -1 +2 -2 +3");
+  // So many, for a plan.
+  EXPECT_EQ(loads_of_turn(4, 3, true), 4);
+  EXPECT_EQ(loads_of_turn(4, 3, false), 2);
+  EXPECT_EQ(loads_of_turn(4, 1, false), 4);
+  for (const int limit : {0, 4, 5}) EXPECT_EQ(loads_of_turn(4, limit, false), 0);
 }
 
 }  // namespace
