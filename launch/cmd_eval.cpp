@@ -37,6 +37,7 @@ struct EvalOptions {
   std::int64_t limit = 0;
   TaskOptions tasks;
   int kv_bits = 0;                       ///< 0: as calibrated; the original: not quantized
+  int resident_blocks = 0;               ///< of a rank, in memory at the same time; 0: all
   bool adapt = false;                    ///< --tta
   std::vector<std::string> assignments;  ///< --set tta.field=value
 };
@@ -177,7 +178,8 @@ void run_eval(Session& session, const EvalOptions& options) {
                              .recipe = recipe ? &*recipe : nullptr,
                              .states = run ? &states : nullptr,
                              .compute = compute,
-                             .store = run ? pipeline::store_dtype(*recipe, compute) : compute});
+                             .store = run ? pipeline::store_dtype(*recipe, compute) : compute,
+                             .resident_blocks = options.resident_blocks});
   ordered_json result = {{"ppl", ordered_json::object()},
                          {"tasks", ordered_json::object()},
                          {"settings",
@@ -273,6 +275,11 @@ void add_eval_command(CLI::App& app, Chosen& chosen) {
                    "quantize keys and values to so many bits (default: as calibrated; of the "
                    "original model: not at all)")
       ->check(CLI::Range(2, 16));
+  command
+      ->add_option("--resident-blocks", options->resident_blocks,
+                   "blocks of a rank whose weights are in memory at the same time (default: all); "
+                   "never changes bits")
+      ->check(positive());
   add_task_options(*command, *options);
   auto* adapt = command->add_flag(
       "--tta", options->adapt,

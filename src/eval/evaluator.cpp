@@ -14,12 +14,22 @@
 #include "src/pipeline/forward_pass.h"
 #include "src/pipeline/partition.h"
 #include "src/pipeline/plan_check.h"
+#include "src/pipeline/resident_blocks.h"
 
 namespace lrq::eval {
 namespace {
 
 // Rows of logits made at a time: 256 x 128k vocabulary entries are 128 MiB.
 constexpr std::int64_t kLogitRows = 256;
+// Of a turn: 16 windows of 2048 tokens, or more passages where they are shorter, so that reading a
+// block weighs as little.
+constexpr std::int64_t kTokensOfTurn = pipeline::kTurnOfResidentBlock * 2048;
+
+std::int64_t passages_of_turn(const std::vector<std::int64_t>& lengths) {
+  const std::int64_t longest = std::max<std::int64_t>(
+      1, lengths.empty() ? 1 : *std::max_element(lengths.begin(), lengths.end()));
+  return std::max(pipeline::kTurnOfResidentBlock, kTokensOfTurn / longest);
+}
 
 /// Multiply-adds per token of one block's linears, and of the head.
 double block_cost(const models::Family& family) {
@@ -79,7 +89,8 @@ Evaluator::Evaluator(dist::Transport& transport, const Subject& subject)
                                                         return models::NamedTensors();
                                                       };
   range_ = ranges[static_cast<std::size_t>(rank)];
-  stage_.emplace(model_, range_, subject.recipe, learnables, subject.compute, subject.store);
+  stage_.emplace(model_, range_, subject.recipe, learnables, subject.compute, subject.store,
+                 subject.resident_blocks);
   if (rank == 0) embedding_ = model_.embedding();
   if (rank + 1 == stages_) head_ = model_.head();
 }
@@ -108,11 +119,12 @@ at::Tensor Evaluator::last_block(const at::Tensor& input) const {
 }
 
 void Evaluator::forward(const std::vector<Passage>& passages, std::vector<std::int64_t> lengths,
-                        const pipeline::FrozenStage* stage, const AtLastBlock& at_last_block) {
-  const pipeline::Plan plan =
-      pipeline::plan_forward({.ranks = transport_.size(),
-                              .stages = stages_,
-                              .samples = static_cast<std::int64_t>(lengths.size())});
+                        pipeline::FrozenStage* stage, const AtLastBlock& at_last_block) {
+  const pipeline::Plan plan = pipeline::plan_forward(
+      {.ranks = transport_.size(),
+       .stages = stages_,
+       .samples = static_cast<std::int64_t>(lengths.size()),
+       .turn = subject_.resident_blocks > 0 ? passages_of_turn(lengths) : 1});
   pipeline::simulate(plan);
   pipeline::run_forward(
       transport_, plan,
@@ -130,6 +142,7 @@ void Evaluator::forward(const std::vector<Passage>& passages, std::vector<std::i
        .blocks = stage != nullptr ? stage->size() : 0,
        .block =
            [&](int block, std::vector<at::Tensor> x, std::int64_t i) {
+             stage->enter(block);
              if (has_last_block() && block + 1 == stage->size()) {
                at_last_block(x.front(), i);
              } else {
@@ -165,7 +178,7 @@ Evaluator::Samples Evaluator::samples_for_adaptation(const std::vector<Passage>&
     std::optional<pipeline::FrozenStage> original;
     if (stage_) {
       original.emplace(model_, range_, nullptr, pipeline::LearnablesOf(), subject_.compute,
-                       subject_.store);
+                       subject_.store, subject_.resident_blocks);
     }
     forward(passages, lengths, original ? &*original : nullptr,
             [&](const at::Tensor& input, std::int64_t) {

@@ -26,11 +26,13 @@ struct Subject {
   const io::BlockStateStore* states = nullptr;  ///< with recipe: every block's file; null: none
   at::ScalarType compute = at::kFloat;
   at::ScalarType store = at::kFloat;
+  int resident_blocks = 0;  ///< of a rank, in memory at the same time; 0: all
 };
 
 /// A model spread over all ranks for evaluation: its blocks in stages of equal cost (the head
 /// counts as many blocks as it costs), the embedding on the first rank, the head on the last.
-/// Passages go through one at a time, so scores have the same bits on any number of ranks.
+/// Passages go through one at a time, so scores have the same bits on any number of ranks.  Where
+/// not all blocks of a rank are resident, each takes a turn of passages before the next is read.
 class Evaluator {
  public:
   Evaluator(dist::Transport& transport, const Subject& subject);
@@ -65,7 +67,7 @@ class Evaluator {
   /// Run passages of these lengths through all stages; the last one hands each input [1, T, C] of
   /// the last block to `at_last_block`.
   void forward(const std::vector<Passage>& passages, std::vector<std::int64_t> lengths,
-               const pipeline::FrozenStage* stage, const AtLastBlock& at_last_block);
+               pipeline::FrozenStage* stage, const AtLastBlock& at_last_block);
   [[nodiscard]] bool has_last_block() const;
   [[nodiscard]] at::Tensor last_block(const at::Tensor& input) const;
   /// What adaptation needs of the passages, on the rank of the last block.  seen: what reaches that

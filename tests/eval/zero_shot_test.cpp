@@ -55,5 +55,29 @@ TEST(ZeroShotTest, AlternativesOfAPassageScoreAsIfEachWereAlone) {
                                   {.input = both.input, .targets = {both.targets[1]}}}));
 }
 
+TEST(ZeroShotTest, ScoresDoNotDependOnTheBlocksThatAreResident) {
+  // The first passage is as long as makes a turn one of 16 passages; the others belong to two.
+  std::vector<Passage> passages(20, {.input = {1, 40, 50, 60}, .targets = {{50, 60, 7}}});
+  for (std::size_t i = 0; i < passages.size(); ++i) {
+    passages[i].input.back() = static_cast<std::int32_t>(100 + i);
+  }
+  passages[0].input.resize(2048, 50);
+  const auto score = [&](int ranks, int resident) {
+    std::vector<Score> scores;
+    dist::run_as_threads(ranks, std::chrono::seconds(60), [&](dist::Transport& transport) {
+      const pipeline::ModelSource model(kModel);
+      Evaluator evaluator(transport, {.model = model, .resident_blocks = resident});
+      const bool first = transport.rank().value == 0;
+      const auto found = evaluator.score(first ? passages : std::vector<Passage>());
+      if (first) scores = found;
+    });
+    return scores;
+  };
+  const auto all = score(1, 0);
+  EXPECT_EQ(all.size(), 20U);
+  EXPECT_EQ(score(1, 1), all);
+  EXPECT_EQ(score(2, 2), all);
+}
+
 }  // namespace
 }  // namespace lrq::eval
