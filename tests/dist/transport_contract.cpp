@@ -39,6 +39,9 @@ at::Tensor pattern(std::int64_t bytes, int sender, int number) {
   return t;
 }
 
+/// Where a message is to arrive: what a faulty transport leaves unwritten is no message.
+at::Tensor unwritten(std::int64_t bytes) { return at::full({bytes}, 0xEE, at::kByte); }
+
 bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
   return a.nbytes() == b.nbytes() && a.scalar_type() == b.scalar_type() &&
          (a.nbytes() == 0 || std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0);
@@ -88,7 +91,7 @@ void both_directions_at_once(Transport& t) {
   for (Rank peer{0}; peer.value < t.size(); ++peer.value) {
     if (peer == t.rank()) continue;
     at::Tensor& into = in[static_cast<std::size_t>(peer.value)];
-    into = at::empty({kBytes}, at::kByte);
+    into = unwritten(kBytes);
     work.push_back(t.send(pattern(kBytes, t.rank().value, peer.value), peer, "exchange"));
     work.push_back(t.recv(into, peer, "exchange"));
   }
@@ -103,7 +106,7 @@ void both_directions_at_once(Transport& t) {
 
 void every_size(Transport& t) {
   for (const std::int64_t bytes : {0L, 1L, 1000L, 1L << 20}) {
-    const at::Tensor in = at::empty({bytes}, at::kByte);
+    const at::Tensor in = unwritten(bytes);
     around_the_ring(t, pattern(bytes, t.rank().value, 0), in);
     require(same_bytes(in, pattern(bytes, previous(t).value, 0)),
             concat("a message of ", bytes, " bytes arrived whole"));
@@ -125,7 +128,7 @@ void every_dtype(Transport& t) {
     const auto value = [&](Rank rank) {
       return at::arange(10, at::kFloat).add(rank.value * 10).to(dtype).view({2, 5});
     };
-    const at::Tensor in = at::empty({2, 5}, dtype);
+    const at::Tensor in = at::zeros({2, 5}, dtype);
     around_the_ring(t, value(t.rank()), in);
     require(same_bytes(in, value(previous(t))), concat(at::toString(dtype), " arrived whole"));
   }
@@ -140,7 +143,7 @@ void many_outstanding_sends(Transport& t) {
   }
   for (int i = 0; i < kMessages; ++i) {
     const std::int64_t bytes = i % 10 == 0 ? 100'000 : i;
-    const at::Tensor in = at::empty({bytes}, at::kByte);
+    const at::Tensor in = unwritten(bytes);
     t.recv(in, previous(t), concat("many ", i))->wait();
     require(same_bytes(in, pattern(bytes, previous(t).value, i)),
             concat("message ", i, " of many"));
@@ -151,7 +154,7 @@ void many_outstanding_sends(Transport& t) {
 void tensor_is_free_after_wait(Transport& t) {
   constexpr int kMessages = 5;
   for (const std::int64_t count : {4L, 100'000L}) {
-    at::Tensor buffer = at::empty({count}, at::kInt);
+    at::Tensor buffer = at::full({count}, -1, at::kInt);
     if (t.rank().value == 0) {
       for (int i = 0; i < kMessages; ++i) {
         buffer.fill_(i);
@@ -171,7 +174,7 @@ void tensor_is_free_after_wait(Transport& t) {
 void dropped_pending_is_carried_out(Transport& t) {
   for (const std::int64_t bytes : {10L, 1L << 20}) {
     (void)t.send(pattern(bytes, t.rank().value, 1), next(t), "not waited for");
-    const at::Tensor in = at::empty({bytes}, at::kByte);
+    const at::Tensor in = unwritten(bytes);
     t.recv(in, previous(t), "not waited for")->wait();
     require(same_bytes(in, pattern(bytes, previous(t).value, 1)), "a dropped send arrives whole");
     barrier(t, "after a dropped send");
@@ -179,7 +182,7 @@ void dropped_pending_is_carried_out(Transport& t) {
 }
 
 void second_wait_returns(Transport& t) {
-  const at::Tensor in = at::empty({1}, at::kByte);
+  const at::Tensor in = unwritten(1);
   const auto receive = t.recv(in, previous(t), "twice");
   const auto send = t.send(pattern(1, t.rank().value, 0), next(t), "twice");
   for (int i = 0; i < 2; ++i) {
@@ -256,7 +259,7 @@ void waiting_is_measured(Transport& t) {
   constexpr auto kDelay = std::chrono::milliseconds(50);
   barrier(t, "start");
   const auto before = t.waited();
-  const at::Tensor in = at::empty({1}, at::kByte);
+  const at::Tensor in = unwritten(1);
   if (t.rank().value == 1) {
     std::this_thread::sleep_for(kDelay);
     t.send(in, Rank{0}, "late")->wait();
@@ -327,7 +330,7 @@ void receive_of_another_size(Transport& t, std::int64_t sent_bytes) {
     }
   }
   if (t.rank().value != 1) return;
-  const at::Tensor in = at::empty({8}, at::kByte);
+  const at::Tensor in = unwritten(8);
   const std::string message = message_of(*t.recv(in, Rank{0}, "wave 2 batch 7"));
   require_text(message, "expected 8 bytes");
   require_text(message, "rank 1 receives 'wave 2 batch 7' (8 bytes) from rank 0");
@@ -335,7 +338,7 @@ void receive_of_another_size(Transport& t, std::int64_t sent_bytes) {
 
 void timeout_names_peer_and_label(Transport& t) {
   if (t.rank().value != 0) return;
-  const at::Tensor in = at::empty({8}, at::kByte);
+  const at::Tensor in = unwritten(8);
   const auto receive = t.recv(in, Rank{1}, "wave 2 batch 7");
   const std::string message = message_of(*receive);
   require_text(message, "no answer from rank 1: waited ");
