@@ -261,6 +261,7 @@ void run(const Options& options) {
 }  // namespace lrq
 
 int main(int argc, char** argv) {
+  lrq::keep_freed_memory();  // as the program does
   lrq::Options options;
   CLI::App app("Time a block step against its matrix products alone, on one thread.", "bench_step");
   app.add_option("--json", options.json, "write the result to this file");

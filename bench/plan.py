@@ -37,8 +37,8 @@ class Measured(rows.Row):
 
     def __init__(self, name, ranks, own, repeat, folder):
         self.ranks, self.options, self.repeat = ranks, options_of(own), repeat
-        settings = [ranks, *map(str, self.options), repeat, BLOCKS]
-        super().__init__(name, settings, folder)
+        super().__init__(name, {"ranks": ranks, "options": [str(part) for part in self.options],
+                                "repeat": repeat, "blocks": BLOCKS}, folder)
 
     def make(self):
         results = []
@@ -68,7 +68,7 @@ class Probe(rows.Row):
     """The machine, measured by as many ranks at the same time."""
 
     def __init__(self, ranks, folder):
-        super().__init__(f"probe-{ranks}", [ranks], folder)
+        super().__init__(f"probe-{ranks}", {"ranks": ranks}, folder)
         self.ranks = ranks
 
     def make(self):

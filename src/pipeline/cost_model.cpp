@@ -179,7 +179,10 @@ Seconds learning_step(const BlockWork& work, const Machine& machine, std::int64_
   step.elementwise +=
       kFloat * kPassesOfAdamW * static_cast<double>(work.learnables.stepped) / machine.elementwise;
   step.starting += machine.learning_step_s * static_cast<double>(samples);
-  return step;
+  Seconds whole;
+  add(whole, step,
+      work.compute_bytes == 4 ? machine.float32_step_factor : machine.bfloat16_step_factor);
+  return whole;
 }
 
 std::string not_counted(const recipe::Recipe& recipe) {

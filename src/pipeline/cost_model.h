@@ -65,8 +65,8 @@ struct Seconds {
 ///   + (8 F + 20 T quantized) / quantizer            back through weights, both ways activations
 ///   + 4 T (102 C + 20 Q + 12 V + 16 I) / elementwise
 /// and then 4 * 60 learnables / elementwise for AdamW.  Attention backward is taken as 2.5 times
-/// its forward.  emit = post folds and runs forward once more; a loss against the original block's
-/// output (mse_r, nlc_r) adds a plain forward.
+/// its forward.  All of it times the machine's step factor.  emit = post folds and runs forward
+/// once more; a loss against the original block's output (mse_r, nlc_r) adds a plain forward.
 [[nodiscard]] Seconds learning_step(const BlockWork& work, const Machine& machine,
                                     std::int64_t samples);
 

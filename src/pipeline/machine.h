@@ -20,10 +20,12 @@ struct Machine {
   double elementwise = 0;        ///< bytes/s of sums, products and casts
   double learning_step_s = 0;    ///< of a block with next to no work: what starting its parts costs
   double forward_s = 0;          ///< likewise, of one sample forward
-  bool fused_cast = false;       ///< what is quantized leaves the quantizer in the compute dtype
-  double checkpoint_read = 0;    ///< bytes/s of weights: file to float32
-  double hdf5_write = 0;         ///< bytes/s of activations, checksum included
-  double hdf5_read = 0;          ///< likewise
+  double float32_step_factor = 1;   ///< a whole learning step by the sum of its parts: what caches
+  double bfloat16_step_factor = 1;  ///< and memory cost when the parts follow on each other
+  bool fused_cast = false;          ///< what is quantized leaves the quantizer in the compute dtype
+  double checkpoint_read = 0;       ///< bytes/s of weights: file to float32
+  double hdf5_write = 0;            ///< bytes/s of activations, checksum included
+  double hdf5_read = 0;             ///< likewise
   double memory_copy = 0;   ///< bytes/s: targets that are kept in memory to where they are used
   double storage = 0;       ///< bytes/s that the ranks of one node share; 0: no such limit
   double link = 0;          ///< bytes/s between two ranks of a node

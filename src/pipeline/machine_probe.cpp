@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unistd.h>
 #include <vector>
 
@@ -25,6 +26,7 @@
 #include "src/models/quant_block.h"
 #include "src/pipeline/block_method.h"
 #include "src/pipeline/block_trainer.h"
+#include "src/pipeline/cost_model.h"
 #include "src/quant/fake_quant.h"
 
 namespace lrq::pipeline {
@@ -50,20 +52,44 @@ double wall_seconds() {
   return kWatch.seconds();
 }
 
-/// Seconds of one call by `clock`: the median of at least 5, over a fifth of a second, after a
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// Seconds of one call by `clock`: the median of at least 3, over a tenth of a second, after a
 /// warm-up.
 double seconds_of(const std::function<void()>& work, double (*clock)() = thread_seconds) {
   work();
   const Stopwatch all;
   std::vector<double> times;
-  while (times.size() < 5 || all.seconds() < 0.2) {
+  while (times.size() < 3 || all.seconds() < 0.1) {
     const double start = clock();
     work();
     times.push_back(clock() - start);
   }
-  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2),
-                   times.end());
-  return times[times.size() / 2];
+  return median(std::move(times));
+}
+
+models::ModelConfig config_of(std::int64_t hidden, std::int64_t inner, std::int64_t heads,
+                              std::int64_t key_heads) {
+  models::ModelConfig config;
+  config.model_type = "llama";
+  config.hidden_size = hidden;
+  config.intermediate_size = inner;
+  config.num_hidden_layers = 1;
+  config.num_attention_heads = heads;
+  config.num_key_value_heads = key_heads;
+  config.head_dim = hidden / heads;
+  config.vocab_size = 8;
+  return config;
+}
+
+recipe::Recipe four_bits() {
+  recipe::Recipe recipe;
+  recipe.weights.bits = recipe.activations.bits = 4;
+  return recipe;
 }
 
 class Probe {
@@ -83,15 +109,11 @@ class Probe {
     machine_ = known_machine("cpu");
     machine_.storage = 0.0;
     machine_.source = concat("probed on ", transport_.size(), " ranks of this machine");
-    measure_small_block();
+    measure_small_block(machine_);
     machine_.base_bytes = static_cast<double>(peak_memory_bytes());  // kernels are loaded by now
     machine_.memory_bytes = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
                             static_cast<double>(::sysconf(_SC_PAGESIZE)) / transport_.size();
-    machine_.float32_products = product_rate(at::kFloat);
-    machine_.bfloat16_products = product_rate(at::kBFloat16);
-    machine_.attention = attention_rate();
-    machine_.quantizer = quantizer_rate();
-    machine_.elementwise = elementwise_rate();
+    measure_computing();
     const at::Tensor large = at::ones({16 << 20}, on_host(at::kFloat));
     const at::Tensor copy = at::empty_like(large);
     machine_.memory_copy =
@@ -106,39 +128,88 @@ class Probe {
     return at::randn(sizes, draws_, on_host(at::kFloat));
   }
 
-  /// A block with next to nothing to compute: what is left is what a step costs to start.
-  void measure_small_block() {
-    models::ModelConfig config;
-    config.model_type = "llama";
-    config.hidden_size = config.intermediate_size = 16;
-    config.num_hidden_layers = 1;
-    config.num_attention_heads = config.num_key_value_heads = 2;
-    config.head_dim = 8;
-    config.vocab_size = 8;
-    const auto family = models::make_family(config);
+  /// A shared machine is slower for a while and faster again, so all rates are taken in turn, some
+  /// rounds long, and the median of each counts.
+  void measure_computing() {
+    constexpr int kRounds = 7;
+    std::vector<Machine> rounds;
+    for (int round = 0; round < kRounds; ++round) {
+      Machine& now = rounds.emplace_back(machine_);
+      measure_small_block(now);
+      now.float32_products = product_rate(at::kFloat);
+      now.bfloat16_products = product_rate(at::kBFloat16);
+      now.attention = attention_rate();
+      now.quantizer = quantizer_rate();
+      now.elementwise = elementwise_rate();
+      now.float32_step_factor = step_factor(now, at::kFloat);
+      now.bfloat16_step_factor = step_factor(now, at::kBFloat16);
+    }
+    for (const auto field :
+         {&Machine::learning_step_s, &Machine::forward_s, &Machine::float32_products,
+          &Machine::bfloat16_products, &Machine::attention, &Machine::quantizer,
+          &Machine::elementwise, &Machine::float32_step_factor, &Machine::bfloat16_step_factor}) {
+      std::vector<double> found;
+      for (const Machine& each : rounds) found.push_back(each.*field);
+      machine_.*field = median(std::move(found));
+    }
+  }
+
+  [[nodiscard]] models::NamedTensors random_weights(const models::Family& family) {
     models::NamedTensors weights;
-    const std::size_t prefix = family->block_prefix(BlockIndex{0}).size();
-    for (const auto& spec : family->block_tensors(BlockIndex{0})) {
+    const std::size_t prefix = family.block_prefix(BlockIndex{0}).size();
+    for (const auto& spec : family.block_tensors(BlockIndex{0})) {
       weights.emplace(spec.name.substr(prefix), normal(spec.shape));
     }
+    return weights;
+  }
+
+  /// Seconds of a learning step of one block on one sample of so many tokens.
+  [[nodiscard]] double step_seconds(const models::Family& family,
+                                    const models::NamedTensors& weights, std::int64_t tokens,
+                                    at::ScalarType dtype) {
+    const auto& config = family.config();
     models::NamedTensors statistics;
     for (const char* site : {"qkv_in", "out_in", "mlp_in", "down_in"}) {
-      statistics.emplace(concat(site, ".absmax"), at::ones({16}, on_host(at::kFloat)));
-      statistics.emplace(concat(site, ".shift"), at::zeros({16}, on_host(at::kFloat)));
+      const std::int64_t width =
+          std::string_view(site) == "down_in" ? config.intermediate_size : config.hidden_size;
+      statistics.emplace(concat(site, ".absmax"), at::ones({width}, on_host(at::kFloat)));
+      statistics.emplace(concat(site, ".shift"), at::zeros({width}, on_host(at::kFloat)));
     }
-    recipe::Recipe recipe;
-    recipe.weights.bits = recipe.activations.bits = 4;
+    const recipe::Recipe recipe = four_bits();
     const models::BlockMethod method = block_method(recipe);
-    BlockTrainer trainer(*family, weights,
-                         models::initial_learnables(*family, weights, statistics, method),
-                         {.recipe = recipe});
-    const std::array input{normal({1, 2, 16})};
-    machine_.learning_step_s =
-        seconds_of([&] { (void)trainer.step(input, input, BlockTrainer::Emit::kYes); });
+    BlockTrainer trainer(family, weights,
+                         models::initial_learnables(family, weights, statistics, method),
+                         {.recipe = recipe, .compute = dtype, .store = dtype});
+    const std::array input{normal({1, tokens, config.hidden_size}).to(dtype)};
+    return seconds_of([&] { (void)trainer.step(input, input, BlockTrainer::Emit::kYes); });
+  }
+
+  /// A block with next to nothing to compute: what is left is what a step costs to start.
+  void measure_small_block(Machine& machine) {
+    const auto family = models::make_family(config_of(16, 16, 2, 2));
+    const models::NamedTensors weights = random_weights(*family);
+    machine.learning_step_s = step_seconds(*family, weights, 2, at::kFloat);
     const models::EffectiveBlock plain = models::plain_block(*family, weights, at::kFloat);
+    const at::Tensor input = normal({1, 2, 16});
     const c10::NoGradGuard no_grad;
-    machine_.forward_s =
-        seconds_of([&] { (void)family->forward(plain, input[0], models::plain_sites()); });
+    machine.forward_s =
+        seconds_of([&] { (void)family->forward(plain, input, models::plain_sites()); });
+  }
+
+  /// A whole step by what the cost model makes of its parts.
+  [[nodiscard]] double step_factor(Machine machine, at::ScalarType dtype) {
+    machine.float32_step_factor = machine.bfloat16_step_factor = 1.0;
+    const auto family = models::make_family(config_of(kHidden, kInner, kHeads, kHeads / 3));
+    const int bytes = dtype == at::kFloat ? 4 : 2;
+    const recipe::Recipe recipe = four_bits();
+    const BlockWork work{.block = model_figures(*family).block,
+                         .learnables = learnable_figures(*family, block_method(recipe)),
+                         .recipe = recipe,
+                         .tokens = kTokens,
+                         .compute_bytes = bytes,
+                         .store_bytes = bytes};
+    return step_seconds(*family, random_weights(*family), kTokens, dtype) /
+           learning_step(work, machine, 1).total();
   }
 
   /// Products of a linear forward and backward: y = x W^T, dx = g W, dW = g^T x.
@@ -276,7 +347,7 @@ class Probe {
       mine[static_cast<std::int64_t>(i)] = machine_.*fields[i].value;
     }
     const auto is_rate = [](std::string_view name) {
-      return !name.ends_with("_s") && name != "base_bytes";
+      return !name.ends_with("_s") && !name.ends_with("_factor") && name != "base_bytes";
     };
     // Ranks beyond the second take no part in the messages.
     const auto all = dist::gather(transport_, mine, Rank{0}, "probe");

@@ -24,6 +24,9 @@ TEST(CostModelTest, LearningTakesThreeTimesTheProductsOfAForward) {
   EXPECT_NEAR(frozen_forward(work, machine).total(), 0.828928688, 1e-9);
   EXPECT_NEAR(learning_step(work, machine, 1).total(), 2.486786064, 1e-9);
   EXPECT_NEAR(learning_step(work, machine, 4).total(), 4 * 2.486786064, 1e-8);
+  machine.float32_step_factor = 1.25;
+  machine.bfloat16_step_factor = 2.0;
+  EXPECT_NEAR(learning_step(work, machine, 1).total(), 1.25 * 2.486786064, 1e-9);
 }
 
 TEST(CostModelTest, ALossAgainstTheOriginalBlockAddsAForward) {

@@ -32,7 +32,7 @@ inline Machine instant_machine() {
   for (const MachineField& field : machine_fields()) {
     const bool takes =
         field.name.ends_with("_s") || field.name == "base_bytes" || field.name == "storage";
-    machine.*field.value = takes ? 0.0 : 1e30;
+    machine.*field.value = takes ? 0.0 : field.name.ends_with("_factor") ? 1.0 : 1e30;
   }
   return machine;
 }
