@@ -7,6 +7,7 @@
 #include <functional>
 #include <new>
 #include <optional>
+#include <system_error>
 #include <thread>
 
 #include <ATen/Context.h>
@@ -52,25 +53,54 @@ std::size_t gpu_memory_of(const GlobalOptions& options, bool on_gpu) {
   return static_cast<std::size_t>(bytes_of(options.gpu_memory, "option --gpu-memory"));
 }
 
+/// What the current exception says if memory (or a thread) could not be had; else "".
+std::string missing_memory() {
+  try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    return "out of memory";
+  } catch (const c10::OutOfMemoryError& error) {
+    return concat("out of GPU memory: ", error.what_without_backtrace());
+  } catch (const c10::Error& error) {  // of LibTorch's allocator for the CPU, which has no type
+    const std::string what = error.what_without_backtrace();
+    if (what.find("can't allocate memory") == std::string::npos) return "";
+    return concat("out of memory: LibTorch: ", what);
+  } catch (const std::system_error& error) {
+    const bool missing = error.code() == std::errc::not_enough_memory ||
+                         error.code() == std::errc::resource_unavailable_try_again;
+    return missing ? concat("out of memory, or of threads: ", error.what()) : "";
+  } catch (...) {
+    return "";
+  }
+}
+
 }  // namespace
 
 int report_current_exception(const std::string& name) {
   ErrorText text;
   int code = kExitBug;
-  try {
-    throw;
-  } catch (const Error& error) {
-    text = error.text();
-    code = error.exit_code();
-  } catch (const std::bad_alloc&) {
-    text = {.what = "out of memory", .fix = "fewer blocks per rank (more ranks), or --seqlen"};
+  if (const std::string missing = missing_memory(); !missing.empty()) {
+    text = {
+        .what = missing,
+        .where =
+            concat("this process, which has had ", format_bytes(peak_memory_bytes()), " at most"),
+        .fix =
+            "more ranks (fewer blocks on each), --resident-blocks 1, --targets disk, a narrower "
+            "--wave or a shorter --seqlen; lrq-dist plan tells what fits"};
     code = kExitData;
-  } catch (const c10::Error& error) {
-    text = {.what = concat("LibTorch: ", error.what_without_backtrace()),
-            .fix = "this is a bug of lrq-dist: please report it with the command line"};
-  } catch (const std::exception& error) {
-    text = {.what = error.what(),
-            .fix = "this is a bug of lrq-dist: please report it with the command line"};
+  } else {
+    try {
+      throw;
+    } catch (const Error& error) {
+      text = error.text();
+      code = error.exit_code();
+    } catch (const c10::Error& error) {
+      text = {.what = concat("LibTorch: ", error.what_without_backtrace()),
+              .fix = "this is a bug of lrq-dist: please report it with the command line"};
+    } catch (const std::exception& error) {
+      text = {.what = error.what(),
+              .fix = "this is a bug of lrq-dist: please report it with the command line"};
+    }
   }
   std::fputs(format_error(text, name).c_str(), stderr);
   std::fflush(stderr);
