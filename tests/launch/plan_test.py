@@ -41,12 +41,17 @@ class PlanTest(program.ProgramTest):
         self.assertGreaterEqual(replicas["utilisation"], 0.9)
 
     def test_what_does_not_fit_says_what_to_change(self):
-        result = self.plan("--model", CONFIGS / "llama-3.1-405b.json", *H100, "--gpus", "8",
-                           "--gpu-mem", "80GB")
+        job = ("--model", CONFIGS / "llama-3.1-405b.json", *H100, "--gpus", "8", "--gpu-mem", "80GB")
+        result = self.plan(*job)
         self.assertFalse(result["fits"])
         # A block has 3.188e9 parameters, 6.38 GB; rank 0 also holds 8.41 GB of embedding, and a
         # process needs 1.61: 11 blocks (12 ranks) make 80.1 GB without samples, 10 (13 ranks) 73.8.
-        self.assertEqual(result["change"], "use more ranks: --ranks 13")
+        self.assertEqual(result["change"], "use more ranks: --ranks 13, or hold fewer of a rank's "
+                                           "blocks at a time: --resident-blocks 10")
+        held = self.plan(*job, "--resident-blocks", "10")
+        self.assertTrue(held["fits"])
+        self.assertGreater(held["seconds"], result["seconds"])  # they are read again and again
+        self.assertFalse(self.plan(*job, "--resident-blocks", "11")["fits"])
 
     def test_options_that_do_not_fit_together_are_refused(self):
         model = ("--model", CONFIGS / "llama-2-7b.json", *H100)
