@@ -74,8 +74,9 @@ PlanReport make_report(Session& session, const PlanOptions& options) {
   report.model = options.model;
   report.figures = pipeline::model_figures(*family);
   report.machine = find_machine(options.machine);
-  if (!options.memory.empty())
+  if (!options.memory.empty()) {
     report.machine.memory_bytes = bytes_of(options.memory, "option --gpu-mem");
+  }
   report.shape = options.shape;
   report.shape.on_device = !report.machine.measured;
   report.shape.targets = targets_of(options.targets);

@@ -338,7 +338,7 @@ class Probe {
     machine_.network = machine_.link;
   }
 
-  /// Rates of the slowest rank, times and memory of the one that takes most.
+  /// Rates of the slowest rank, times, factors and memory of the one that takes most.
   [[nodiscard]] Machine slowest() {
     const auto& fields = machine_fields();
     const at::Tensor mine =
