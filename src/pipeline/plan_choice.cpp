@@ -112,8 +112,9 @@ std::string advice_to_fit(const BlockWork& work, const ModelFigures& model, cons
   for (int ranks = shape.ranks + 1; ways.empty() && ranks <= std::min(kMostRanks, model.blocks);
        ++ranks) {
     other.ranks = ranks;
-    if (fits(work, model, machine, other))
+    if (fits(work, model, machine, other)) {
       ways.push_back(concat("use more ranks: --ranks ", ranks));
+    }
   }
   other = shape;
   if (const int resident = resident_to_fit(work, model, machine, shape); resident > 0) {
