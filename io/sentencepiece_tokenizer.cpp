@@ -1,3 +1,5 @@
+#include <array>
+#include <cstddef>
 #include <fstream>
 #include <sentencepiece_processor.h>
 
@@ -6,6 +8,15 @@
 #include "io/tokenizer_formats.h"
 #include "src/base/error.h"
 #include "src/base/text.h"
+
+// libsentencepiece and LibTorch's libc10 both export a variable of this name, of 32 and of 4 bytes.
+// Where only they define it the loader makes one of the two, libc10's, and the larger object is
+// constructed over its neighbours: with that LibTorch ends the process where it should throw (no
+// memory).  This one is found before both, and large enough.
+extern "C" {
+extern std::array<std::byte, 64> FLAGS_minloglevel;
+alignas(16) std::array<std::byte, 64> FLAGS_minloglevel{};
+}
 
 namespace lrq::io {
 namespace {

@@ -8,6 +8,7 @@
 #include <iterator>
 #include <unistd.h>
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -217,6 +218,15 @@ TEST_F(TokenizerTest, AnUnknownKindGivesWayToATokenizerModel) {
   fs::copy(kData / "stories260k/tokenizer.model", folder_);
   write("tokenizer.json", R"({"model":{"type":"Unigram","vocab":[]}})");
   EXPECT_EQ(open_tokenizer(folder_)->vocab_size(), 512);
+}
+
+// libsentencepiece's global variables once were constructed over LibTorch's.
+TEST(SentencePieceTest, LeavesLibTorchAsItIs) {
+  (void)open_tokenizer(kData / "stories260k");
+  const auto too_large = [] {
+    (void)at::empty({std::int64_t{1} << 52}, at::device(at::kCPU).dtype(at::kByte));
+  };
+  EXPECT_THROW(too_large(), c10::Error);  // it ended the process
 }
 
 }  // namespace
