@@ -14,8 +14,10 @@
 // constructed over its neighbours: with that LibTorch ends the process where it should throw (no
 // memory).  This one is found before both, and large enough.
 extern "C" {
+// NOLINTBEGIN(readability-identifier-naming): their name
 extern std::array<std::byte, 64> FLAGS_minloglevel;
 alignas(16) std::array<std::byte, 64> FLAGS_minloglevel{};
+// NOLINTEND(readability-identifier-naming)
 }
 
 namespace lrq::io {
