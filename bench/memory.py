@@ -6,7 +6,6 @@ few steps, `bounded` all blocks of SmolLM2-135M with each of the options that bo
 See bench/README.md.
 """
 import argparse
-import filecmp
 import json
 import pathlib
 import shutil
@@ -132,7 +131,7 @@ def bounded(options, folder):
         found = calibrate(options, run, job, ("prlimit", f"--data={limit * MIB}"))
         on_disk = sum(file.stat().st_size for file in (run / "activations").iterdir())
         shutil.rmtree(run / "activations")
-        equal = first is None or blocks_are_equal(first, run)
+        equal = first is None or runs.blocks_are_equal(first, run)
         first = first or run
         lines.append(rows.table_line((name or "none", str(limit), f"{found['memory'] / MIB:.0f}",
                                       f"{on_disk / MIB:.0f}", f"{found['seconds']:.0f}",
@@ -141,11 +140,6 @@ def bounded(options, folder):
     return ("\n".join(lines) + "\n\nSmolLM2-135M, 30 blocks, 64 samples of 256 tokens, "
             "lrquant-w4a4, waves of 8, one epoch, float32; one rank, "
             f"{options.threads} thread(s), held to so much memory of its own (RLIMIT_DATA).\n")
-
-
-def blocks_are_equal(one, two):
-    names = sorted(path.name for path in (one / "blocks").iterdir())
-    return filecmp.cmpfiles(one / "blocks", two / "blocks", names, shallow=False)[0] == names
 
 
 def work(options):

@@ -2,7 +2,6 @@
 """One calibration on more ranks and under every option that must not change its bits: times, waiting
 measured and simulated, and whether the block files are equal; see bench/README.md."""
 import argparse
-import filecmp
 import shutil
 import statistics
 
@@ -50,14 +49,6 @@ def calibrate(number, name, ranks, options, settings, folder):
                  "waiting": shares["measured"], "waiting_simulated": shares["simulated"]}
 
 
-def blocks_are_equal(one, two):
-    """True if both runs wrote the same block files, byte for byte."""
-    names = [sorted(path.name for path in (run / "blocks").iterdir()) for run in (one, two)]
-    if not names[0] or names[0] != names[1]:
-        return False
-    return filecmp.cmpfiles(one / "blocks", two / "blocks", names[0], shallow=False)[0] == names[0]
-
-
 def medians(found):
     return {key: statistics.median(each[key] for each in found) for key in found[0]}
 
@@ -73,7 +64,7 @@ def run_group(number, group, settings, folder):
             run, result = calibrate(number, name, ranks, (*common, *own), settings, folder)
             first = first or run
             found[name].append(result)
-            equal[name] = equal[name] and blocks_are_equal(first, run)
+            equal[name] = equal[name] and runs.blocks_are_equal(first, run)
             runs.say(f"{group[0]}, {name}, {repetition + 1} of {settings.repeat}: {result}")
     result = {name: medians(each) | {"blocks_equal": equal[name]} for name, each in found.items()}
     alone = found[members[0][0]]

@@ -128,11 +128,7 @@ void add_calibrate_command(CLI::App& app, Chosen& chosen) {
                    "changes bits")
       ->check(CLI::IsMember({"disk", "memory", "recompute"}))
       ->capture_default_str();
-  command
-      ->add_option("--resident-blocks", request.resident_blocks,
-                   "blocks of a rank whose weights are in memory at the same time (default: all); "
-                   "never changes bits")
-      ->check(positive());
+  add_resident_blocks_option(*command, request.resident_blocks);
   command->add_option("--disk-quota", options->disk_quota,
                       "what activations may take on disk, such as 500GB: more is refused at once, "
                       "and what no later step reads is removed");

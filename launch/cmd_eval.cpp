@@ -275,11 +275,7 @@ void add_eval_command(CLI::App& app, Chosen& chosen) {
                    "quantize keys and values to so many bits (default: as calibrated; of the "
                    "original model: not at all)")
       ->check(CLI::Range(2, 16));
-  command
-      ->add_option("--resident-blocks", options->resident_blocks,
-                   "blocks of a rank whose weights are in memory at the same time (default: all); "
-                   "never changes bits")
-      ->check(positive());
+  add_resident_blocks_option(*command, options->resident_blocks);
   add_task_options(*command, *options);
   auto* adapt = command->add_flag(
       "--tta", options->adapt,

@@ -149,10 +149,7 @@ void add_shape_options(CLI::App& command, PlanOptions& options) {
                   "where full-precision targets come from: disk, memory or recompute")
       ->check(CLI::IsMember({"disk", "memory", "recompute"}))
       ->capture_default_str();
-  command
-      .add_option("--resident-blocks", options.shape.resident_blocks,
-                  "blocks of a rank whose weights are in memory at the same time (default: all)")
-      ->check(positive());
+  add_resident_blocks_option(command, options.shape.resident_blocks);
   command.add_option("--slow-rank", options.shape.slow_rank, "simulate with one slow rank");
   command
       .add_option("--slow-factor", options.shape.slow_factor, "how many times slower it computes")

@@ -92,6 +92,14 @@ void add_recipe_options(CLI::App& command, RecipeOptions& options) {
       ->allow_extra_args(false);
 }
 
+void add_resident_blocks_option(CLI::App& command, int& blocks) {
+  command
+      .add_option("--resident-blocks", blocks,
+                  "blocks of a rank whose weights are in memory at the same time (default: all); "
+                  "never changes bits")
+      ->check(positive());
+}
+
 recipe::Recipe merged_recipe(const RecipeOptions& options) {
   recipe::Recipe recipe = find_recipe(options.recipe);
   for (const auto& [field, value] : options.short_flags) {

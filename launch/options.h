@@ -36,6 +36,8 @@ struct RecipeOptions {
 };
 /// --recipe, --set, and the short spellings of recipe fields (--wbits, --epochs, ...).
 void add_recipe_options(CLI::App& command, RecipeOptions& options);
+/// --resident-blocks of a command that holds blocks, or plans to.
+void add_resident_blocks_option(CLI::App& command, int& blocks);
 /// The merged recipe, not validated.  Throws UsageError.
 [[nodiscard]] recipe::Recipe merged_recipe(const RecipeOptions& options);
 

@@ -7,8 +7,10 @@
 #include <functional>
 #include <new>
 #include <optional>
+#include <string_view>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -53,55 +55,55 @@ std::size_t gpu_memory_of(const GlobalOptions& options, bool on_gpu) {
   return static_cast<std::size_t>(bytes_of(options.gpu_memory, "option --gpu-memory"));
 }
 
-/// What the current exception says if memory (or a thread) could not be had; else "".
-std::string missing_memory() {
+ErrorText bug(const std::string& what) {
+  return {.what = what, .fix = "this is a bug of lrq-dist: please report it with the command line"};
+}
+
+ErrorText missing_memory(const std::string& what) {
+  return {.what = concat("out of memory", what),
+          .where =
+              concat("this process, which has had ", format_bytes(peak_memory_bytes()), " at most"),
+          .fix =
+              "more ranks (fewer blocks on each), --resident-blocks 1, --targets disk, a narrower "
+              "--wave or a shorter --seqlen; lrq-dist plan tells what fits"};
+}
+
+/// Of LibTorch's allocator for the CPU, whose error has no type of its own.
+bool is_missing_memory(const c10::Error& error) {
+  return std::string_view(error.what_without_backtrace()).find("can't allocate memory") !=
+         std::string_view::npos;
+}
+bool is_missing_memory(const std::system_error& error) {
+  return error.code() == std::errc::not_enough_memory ||
+         error.code() == std::errc::resource_unavailable_try_again;  // a thread's stack
+}
+
+/// The message of the exception that is being handled, and the exit code.
+std::pair<ErrorText, int> told_exception() {
   try {
     throw;
+  } catch (const Error& error) {
+    return {error.text(), error.exit_code()};
   } catch (const std::bad_alloc&) {
-    return "out of memory";
+    return {missing_memory(""), kExitData};
   } catch (const c10::OutOfMemoryError& error) {
-    return concat("out of GPU memory: ", error.what_without_backtrace());
-  } catch (const c10::Error& error) {  // of LibTorch's allocator for the CPU, which has no type
-    const std::string what = error.what_without_backtrace();
-    if (what.find("can't allocate memory") == std::string::npos) return "";
-    return concat("out of memory: LibTorch: ", what);
+    return {missing_memory(concat(" of the GPU: ", error.what_without_backtrace())), kExitData};
+  } catch (const c10::Error& error) {
+    const std::string what = concat("LibTorch: ", error.what_without_backtrace());
+    if (is_missing_memory(error)) return {missing_memory(concat(": ", what)), kExitData};
+    return {bug(what), kExitBug};
   } catch (const std::system_error& error) {
-    const bool missing = error.code() == std::errc::not_enough_memory ||
-                         error.code() == std::errc::resource_unavailable_try_again;
-    return missing ? concat("out of memory, or of threads: ", error.what()) : "";
-  } catch (...) {
-    return "";
+    if (!is_missing_memory(error)) return {bug(error.what()), kExitBug};
+    return {missing_memory(concat(", or of threads: ", error.what())), kExitData};
+  } catch (const std::exception& error) {
+    return {bug(error.what()), kExitBug};
   }
 }
 
 }  // namespace
 
 int report_current_exception(const std::string& name) {
-  ErrorText text;
-  int code = kExitBug;
-  if (const std::string missing = missing_memory(); !missing.empty()) {
-    text = {
-        .what = missing,
-        .where =
-            concat("this process, which has had ", format_bytes(peak_memory_bytes()), " at most"),
-        .fix =
-            "more ranks (fewer blocks on each), --resident-blocks 1, --targets disk, a narrower "
-            "--wave or a shorter --seqlen; lrq-dist plan tells what fits"};
-    code = kExitData;
-  } else {
-    try {
-      throw;
-    } catch (const Error& error) {
-      text = error.text();
-      code = error.exit_code();
-    } catch (const c10::Error& error) {
-      text = {.what = concat("LibTorch: ", error.what_without_backtrace()),
-              .fix = "this is a bug of lrq-dist: please report it with the command line"};
-    } catch (const std::exception& error) {
-      text = {.what = error.what(),
-              .fix = "this is a bug of lrq-dist: please report it with the command line"};
-    }
-  }
+  const auto [text, code] = told_exception();
   std::fputs(format_error(text, name).c_str(), stderr);
   std::fflush(stderr);
   return code;

@@ -26,8 +26,8 @@ constexpr std::int64_t kLogitRows = 256;
 constexpr std::int64_t kTokensOfTurn = pipeline::kTurnOfResidentBlock * 2048;
 
 std::int64_t passages_of_turn(const std::vector<std::int64_t>& lengths) {
-  const std::int64_t longest = std::max<std::int64_t>(
-      1, lengths.empty() ? 1 : *std::max_element(lengths.begin(), lengths.end()));
+  std::int64_t longest = 1;
+  for (const std::int64_t length : lengths) longest = std::max(longest, length);
   return std::max(pipeline::kTurnOfResidentBlock, kTokensOfTurn / longest);
 }
 

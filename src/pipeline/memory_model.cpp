@@ -40,8 +40,8 @@ bool keeps_changed_weights(const recipe::Recipe& recipe) {
 }
 
 /// Samples (or micro-batches) that a rank takes through its blocks together.
-double turn_of(const RankShare& share) {
-  return share.resident_blocks > 0 ? static_cast<double>(kTurnOfResidentBlock) : 1.0;
+double in_a_turn(const RankShare& share) {
+  return static_cast<double>(turn_of(share.resident_blocks));
 }
 
 /// Targets of each block, and the inputs of the first.
@@ -63,8 +63,8 @@ MemoryUse chain_memory(const BlockWork& work, const ModelFigures& model, const R
   if (share.chain_blocks == 0) return {};
   const BlockFigures& b = work.block;
   const double embedding = share.embeds ? bytes(model.embedding, kFloat) : 0.0;
-  const double samples =
-      forward_activations(work) + (turn_of(share) + 2.0 * kMessagesEachWay) * work.boundary_bytes();
+  const double samples = forward_activations(work) +
+                         (in_a_turn(share) + 2.0 * kMessagesEachWay) * work.boundary_bytes();
   // One after the other: the last block is read, then the embedding, then samples come.
   const double pages =
       share.embeds && !share.on_device ? bytes(model.embedding, work.file_bytes) : 0.0;
@@ -96,7 +96,7 @@ MemoryUse learn_memory(const BlockWork& work, const RankShare& share) {
   const auto samples = static_cast<double>(share.samples);
   use.activations = activations(work, 12, 5.0 + shared, 6, 8) +
                     (3.0 + 2.0 * kMessagesEachWay) * samples * work.boundary_bytes();
-  use.activations += 2.0 * (turn_of(share) - 1.0) * samples * work.boundary_bytes();
+  use.activations += 2.0 * (in_a_turn(share) - 1.0) * samples * work.boundary_bytes();
   if (share.recomputes) {
     use.weights += there * bytes(b.weights, work.compute_bytes);
     use.activations += 2.0 * kMessagesEachWay * samples * work.boundary_bytes();
@@ -116,7 +116,7 @@ MemoryUse freeze_memory(const BlockWork& work, const RankShare& share) {
           .learnables = bytes(work.learnables.stepped + work.learnables.fixed, kFloat),
           .work = bytes(b.parameters, kFloat) + bytes(b.largest_weight, kFloat),
           .activations = forward_activations(work) +
-                         (1.0 + turn_of(share) + 2.0 * kMessagesEachWay) * work.boundary_bytes()};
+                         (1.0 + in_a_turn(share) + 2.0 * kMessagesEachWay) * work.boundary_bytes()};
 }
 
 RankMemory rank_memory(const BlockWork& work, const ModelFigures& model, const RankShare& share,

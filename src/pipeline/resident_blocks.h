@@ -9,6 +9,12 @@ namespace lrq::pipeline {
 /// enough that the reading of its weights weighs little, few enough that their inputs fit.
 inline constexpr std::int64_t kTurnOfResidentBlock = 16;
 
+/// Steps or samples that a block does before the next one of its rank.  limit: of resident blocks;
+/// 0 is none.
+[[nodiscard]] inline std::int64_t turn_of(int limit) {
+  return limit > 0 ? kTurnOfResidentBlock : 1;
+}
+
 /// Of a stage's blocks, those whose weights are in memory at the same time.  limit: 0 is no limit.
 [[nodiscard]] inline int blocks_at_once(int blocks, int limit) {
   return limit > 0 && limit < blocks ? limit : blocks;

@@ -53,7 +53,7 @@ struct RunContext {
     return kept_reader(*kept, boundary, std::move(reader), keep);
   }
   /// Steps or samples that a block does before the next one of its rank.
-  [[nodiscard]] std::int64_t turn() const { return resident_blocks > 0 ? kTurnOfResidentBlock : 1; }
+  [[nodiscard]] std::int64_t turn() const { return turn_of(resident_blocks); }
   /// M: micro-batches in an epoch; samples beyond M * B are not learned from.
   [[nodiscard]] std::int64_t micro_batches() const { return samples / recipe.train.batch_size; }
 };

@@ -105,10 +105,6 @@ class Estimator {
     return blocks + (stage == 0 ? 1.0 : 0.0);
   }
 
-  /// Steps or samples that a block does before the next one of its rank (RunContext::turn).
-  [[nodiscard]] std::int64_t turn() const {
-    return shape_.resident_blocks > 0 ? kTurnOfResidentBlock : 1;
-  }
   /// Seconds of a stage in its first or a later turn to have its blocks there again.
   [[nodiscard]] double reload(const BlockRange& stage, double a_block, bool first = false) const {
     if (shape_.resident_blocks == 0) return 0.0;
@@ -160,8 +156,10 @@ class Estimator {
                                           written * write_sample(stages)),
                          .later_turn = reload(range, load)});
     }
-    const ForwardShape passes{
-        .ranks = stages, .stages = stages, .samples = shape_.samples, .turn = turn()};
+    const ForwardShape passes{.ranks = stages,
+                              .stages = stages,
+                              .samples = shape_.samples,
+                              .turn = turn_of(shape_.resident_blocks)};
     const TurnCosts turns(passes);
     const Simulation played = simulate(
         plan_forward(passes), {.transfers = transfers(stages, 1.0), .work = turns.work(of_rank)});
@@ -226,7 +224,7 @@ class Estimator {
                               .steps = steps_,
                               .report_every = an_epoch,
                               .cut_every = an_epoch,
-                              .turn = turn()};
+                              .turn = turn_of(shape_.resident_blocks)};
     const TurnCosts turns(learning);
     const Simulation played =
         simulate(plan_learning(schedule_name(work_.recipe.train.schedule), learning),
@@ -284,7 +282,7 @@ class Estimator {
                               .replicas = replicas,
                               .samples = shape_.samples,
                               .batch = batch_,
-                              .turn = turn()};
+                              .turn = turn_of(shape_.resident_blocks)};
     const TurnCosts turns(passes);
     const Simulation played = simulate(
         plan_forward(passes), {.transfers = std::move(sending), .work = turns.work(of_rank)});
