@@ -25,7 +25,9 @@ SCHEMES = {"w6a6": ("--wbits", 6, "--abits", 6),
 METHODS = {"rtn": ("rtn", "rtn"),
            "smoothquant": ("smoothquant", "smoothquant"),
            "omniquant": ("omniquant", "omniquant-wo"),
-           "lae-start": ("lae-start", "lae-start"),
+           # What OmniQuant and LRQuant start from; weights alone have one start, without smoothing.
+           "omniquant-start": ("omniquant", "omniquant-wo", "train.epochs=0"),
+           "lrquant-start": ("lrquant", "lrquant-wo", "train.epochs=0"),
            "lrquant": ("lrquant", "lrquant-wo"),
            "lrquant-plus": ("lrquant-plus", "lrquant-plus-wo"),
            # What each of our own options is worth.
@@ -35,7 +37,7 @@ METHODS = {"rtn": ("rtn", "rtn"),
            "lrquant, massive drop": ("lrquant", "lrquant-wo", "loss.massive_tokens=drop"),
            "lrquant, keep_best": ("lrquant", "lrquant-wo", "train.keep_best=true"),
            "lrquant-plus, ema": ("lrquant-plus", "lrquant-plus-wo", "loss.balance=ema")}
-UNLEARNED = ("rtn", "smoothquant", "lae-start")
+UNLEARNED = ("rtn", "smoothquant", "omniquant-start", "lrquant-start")
 WAVES = {"w6a6": "lrquant", "w3a16-g64": "lrquant-wo"}
 
 
