@@ -191,24 +191,15 @@ void run_eval(Session& session, const EvalOptions& options) {
   run_texts(evaluator, texts, session.first_rank(), options.adapt ? &*recipe : nullptr,
             run ? run->identity.at("tokens") : std::string(), transport, result);
   if (!task_paths.empty()) {
-    const ordered_json scored =
-        run_tasks(evaluator, zero_shot, task_paths.size(), options.tasks, *files);
+    const std::int64_t positions = model.config().max_position_embeddings;
+    const std::int64_t adapt_tokens =
+        !options.adapt ? 0 : positions > 0 ? std::min(options.seqlen, positions) : options.seqlen;
+    ordered_json scored =
+        run_tasks(evaluator, zero_shot, task_paths.size(), options.tasks, *files, adapt_tokens);
     if (session.first_rank()) {
-      result["tasks"] = scored["tasks"];
-      result["tasks_mean"] = scored["tasks_mean"];
-      result["tasks_mean_stderr"] = scored["tasks_mean_stderr"];
       result["settings"]["zero_shot"] = scored["settings"];
-    }
-  }
-  if (!task_paths.empty() && options.adapt) {
-    const std::int64_t longest = model.config().max_position_embeddings;
-    const ordered_json scored =
-        run_tasks(evaluator, zero_shot, task_paths.size(), options.tasks, *files,
-                  longest > 0 ? std::min(options.seqlen, longest) : options.seqlen);
-    if (session.first_rank()) {
-      result["tasks_adapted"] = scored["tasks"];
-      result["tasks_mean_adapted"] = scored["tasks_mean"];
-      result["tasks_mean_stderr_adapted"] = scored["tasks_mean_stderr"];
+      scored.erase("settings");
+      result.update(scored);
     }
   }
   if (session.first_rank() && options.adapt) {

@@ -86,11 +86,6 @@ class Table {
     print(cells, result.headline);
   }
 
-  void print_mean(const eval::Figure& mean) const {
-    std::printf("mean of the figures marked *: %s +- %s\n", text_of(mean.value).c_str(),
-                text_of(mean.error).c_str());
-  }
-
  private:
   void print(const std::vector<std::string>& cells, std::string_view headline) const {
     std::printf("%-*s %7s %9s%s %8s %9s%s %8s %12s\n", static_cast<int>(width_), cells[0].c_str(),
@@ -116,6 +111,23 @@ ordered_json as_json(const eval::TaskResult& result) {
   json["n"] = result.documents;
   json["headline"] = result.headline;
   return json;
+}
+
+/// Print the mean of the tasks' headlines, and put it and all results under names that end like
+/// that.
+void add_results(ordered_json& into, const std::string& ending, const std::vector<eval::Task>& tasks,
+                 const std::vector<eval::TaskResult>& results) {
+  const auto count = static_cast<double>(tasks.size());
+  eval::Figure mean;  // errors of different tasks are independent
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    into["tasks" + ending][tasks[i].name] = as_json(results[i]);
+    mean.value += results[i].head().value / count;
+    mean.error = std::hypot(mean.error, results[i].head().error / count);
+  }
+  into["tasks_mean" + ending] = mean.value;
+  into["tasks_mean_stderr" + ending] = mean.error;
+  std::printf("mean of the figures marked *: %s +- %s\n", text_of(mean.value).c_str(),
+              text_of(mean.error).c_str());
 }
 
 /// One line a choice.
@@ -186,45 +198,47 @@ ordered_json run_tasks(eval::Evaluator& evaluator, const ZeroShot& zero_shot, st
                        const TaskOptions& options, io::FileSystem& files,
                        std::int64_t adapt_tokens) {
   const auto score = [&](const std::vector<eval::Request>& requests) {
-    if (adapt_tokens > 0) evaluator.adapt(eval::pack_contexts(requests, adapt_tokens));
-    auto scores = evaluator.score(eval::make_passages(requests));
-    evaluator.forget();
-    return scores;
+    const auto passages = eval::make_passages(requests);
+    if (adapt_tokens == 0) {
+      return eval::Evaluator::AdaptedScores{.plain = evaluator.score(passages), .adapted = {}};
+    }
+    return evaluator.adapted_scores(passages, eval::pack_contexts(requests, adapt_tokens));
   };
   if (zero_shot.tasks.empty()) {
     for (std::size_t i = 0; i < count; ++i) (void)score({});
     return {};
   }
-  ordered_json results = ordered_json::object();
-  ordered_json truncated = ordered_json::object();
-  std::printf("zero-shot%s, context and continuation tokenized %s, %s\n",
-              adapt_tokens > 0 ? " with the last block adapted to each task's contexts" : "",
+  std::printf("zero-shot, context and continuation tokenized %s, %s\n",
               options.tokenize == kTogether ? "together" : "separately", zero_shot.bos.c_str());
   const Table table(zero_shot.tasks);
-  eval::Figure mean;  // errors of different tasks are independent
+  ordered_json truncated = ordered_json::object();
+  std::vector<eval::TaskResult> plain;
+  std::vector<eval::TaskResult> adapted;
   std::string lines;
   for (std::size_t i = 0; i < count; ++i) {
     const eval::Task& task = zero_shot.tasks[i];
     const auto& requests = zero_shot.requests[i];
     const auto scores = score(requests);
-    const eval::TaskResult result = eval::judge_task(task, scores);
-    table.print(task.name, result);
-    results[task.name] = as_json(result);
+    plain.push_back(eval::judge_task(task, scores.plain));
+    table.print(task.name, plain.back());
+    if (adapt_tokens > 0) adapted.push_back(eval::judge_task(task, scores.adapted));
     truncated[task.name] = std::count_if(requests.begin(), requests.end(),
                                          [](const auto& request) { return request.truncated; });
-    mean.value += result.head().value / static_cast<double>(count);
-    mean.error = std::hypot(mean.error, result.head().error / static_cast<double>(count));
-    lines += likelihood_lines(task, requests, scores);
-    if (!options.log_likelihoods.empty() && adapt_tokens == 0) {
+    lines += likelihood_lines(task, requests, scores.plain);
+    if (!options.log_likelihoods.empty()) {
       io::write_atomically(files, options.log_likelihoods, lines);
     }
   }
-  table.print_mean(mean);
-  return {{"tasks", results},
-          {"tasks_mean", mean.value},
-          {"tasks_mean_stderr", mean.error},
-          {"settings",
-           {{"tokenize", options.tokenize}, {"bos", zero_shot.bos}, {"truncated", truncated}}}};
+  ordered_json result;
+  add_results(result, "", zero_shot.tasks, plain);
+  if (adapt_tokens > 0) {
+    std::printf("with the last block adapted to each task's contexts:\n");
+    for (std::size_t i = 0; i < count; ++i) table.print(zero_shot.tasks[i].name, adapted[i]);
+    add_results(result, "_adapted", zero_shot.tasks, adapted);
+  }
+  result["settings"] = {
+      {"tokenize", options.tokenize}, {"bos", zero_shot.bos}, {"truncated", truncated}};
+  return result;
 }
 
 }  // namespace lrq::cli

@@ -42,12 +42,13 @@ struct ZeroShot {
 
 /// Score `count` tasks over all ranks, and print a line for each on rank 0.  zero_shot: on rank 0;
 /// empty elsewhere.  Writes the log-likelihoods, if asked for, after each task.
-/// adapt_tokens > 0: before each task the last block adapts to its contexts, packed to so many
-/// tokens, and forgets them afterwards; log-likelihoods are not written then.
-/// Returns {"tasks", "tasks_mean", "settings"} on rank 0.  Collective.
+/// adapt_tokens > 0: scores of the last block adapted to a task's contexts, packed to so many
+/// tokens, come beside the plain ones, in a table behind theirs.
+/// Returns {"tasks", "tasks_mean", "tasks_mean_stderr", the same with "_adapted", "settings"} on
+/// rank 0.  Collective.
 [[nodiscard]] nlohmann::ordered_json run_tasks(eval::Evaluator& evaluator,
                                                const ZeroShot& zero_shot, std::size_t count,
                                                const TaskOptions& options, io::FileSystem& files,
-                                               std::int64_t adapt_tokens = 0);
+                                               std::int64_t adapt_tokens);
 
 }  // namespace lrq::cli

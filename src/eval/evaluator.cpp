@@ -9,6 +9,7 @@
 
 #include "src/base/check.h"
 #include "src/base/log.h"
+#include "src/base/process.h"
 #include "src/base/text.h"
 #include "src/eval/judging.h"
 #include "src/pipeline/forward_pass.h"
@@ -24,6 +25,25 @@ constexpr std::int64_t kLogitRows = 256;
 // Of a turn: 16 windows of 2048 tokens, or more passages where they are shorter, so that reading a
 // block weighs as little.
 constexpr std::int64_t kTokensOfTurn = pipeline::kTurnOfResidentBlock * 2048;
+// A full evaluation takes hours; between two signs of progress there should not be many minutes.
+constexpr double kProgressSeconds = 30.0;
+
+/// Says now and then how many passages are through.
+class Progress {
+ public:
+  explicit Progress(std::int64_t passages) : passages_(passages) {}
+  void advance() {
+    ++done_;
+    if (since_told_.seconds() < kProgressSeconds) return;
+    since_told_ = Stopwatch();
+    log_event(LogLevel::kInfo, "evaluate", concat("done=", done_, " of=", passages_));
+  }
+
+ private:
+  std::int64_t passages_;
+  std::int64_t done_ = 0;
+  Stopwatch since_told_;
+};
 
 std::int64_t passages_of_turn(const std::vector<std::int64_t>& lengths) {
   std::int64_t longest = 1;
@@ -115,11 +135,12 @@ at::Tensor Evaluator::judge(const at::Tensor& hidden, const at::Tensor& targets)
 bool Evaluator::has_last_block() const { return transport_.rank().value + 1 == stages_; }
 
 at::Tensor Evaluator::last_block(const at::Tensor& input) const {
-  return adapted_ ? adapted_->forward(input) : stage_->forward(stage_->size() - 1, input);
+  return stage_->forward(stage_->size() - 1, input);
 }
 
 void Evaluator::forward(const std::vector<Passage>& passages, std::vector<std::int64_t> lengths,
                         pipeline::FrozenStage* stage, const AtLastBlock& at_last_block) {
+  Progress progress(static_cast<std::int64_t>(lengths.size()));
   const pipeline::Plan plan = pipeline::plan_forward(
       {.ranks = transport_.size(),
        .stages = stages_,
@@ -145,6 +166,7 @@ void Evaluator::forward(const std::vector<Passage>& passages, std::vector<std::i
              stage->enter(block);
              if (has_last_block() && block + 1 == stage->size()) {
                at_last_block(x.front(), i);
+               progress.advance();
              } else {
                x.front() = stage->forward(block, x.front());
              }
@@ -199,6 +221,16 @@ std::unique_ptr<AdaptedBlock> Evaluator::adapted_to(std::span<const at::Tensor> 
   return block;
 }
 
+std::unique_ptr<AdaptedBlock> Evaluator::adapted_to(const at::Tensor& windows) {
+  const std::vector<Passage> passages = passages_of(windows, transport_);
+  const Judging judging(transport_, passages, Rank{stages_ - 1});
+  std::vector<at::Tensor> seen;
+  forward(passages, judging.lengths(), stage_ ? &*stage_ : nullptr,
+          [&](const at::Tensor& input, std::int64_t) { seen.push_back(input.clone()); });
+  const Samples samples = samples_for_adaptation(passages, judging.lengths(), seen);
+  return adapted_to(samples.inputs, samples.targets);
+}
+
 Evaluator::AdaptedLosses Evaluator::adapted_window_losses(const at::Tensor& windows) {
   const c10::NoGradGuard no_grad;
   expect(subject_.recipe != nullptr, "only the model of a run is adapted");
@@ -213,32 +245,35 @@ Evaluator::AdaptedLosses Evaluator::adapted_window_losses(const at::Tensor& wind
   const Samples samples = samples_for_adaptation(passages, plain.lengths(), seen);
   Judging adapted(transport_, passages, Rank{stages_ - 1});
   const bool alone = subject_.recipe->tta.scope == recipe::TtaScope::kSequence;
-  if (!alone) adapted_ = adapted_to(samples.inputs, samples.targets);
+  std::unique_ptr<AdaptedBlock> block;
+  if (!alone) block = adapted_to(samples.inputs, samples.targets);
   for (std::size_t i = 0; i < seen.size(); ++i) {
     if (alone) {
-      adapted_ = adapted_to(
+      block = adapted_to(
           std::span(samples.inputs).subspan(i, 1),
           std::span(samples.targets)
               .subspan(samples.targets.empty() ? 0 : i, samples.targets.empty() ? 0 : 1));
     }
     const auto passage = static_cast<std::int64_t>(i);
-    adapted.record(passage, judge(last_block(seen[i]), adapted.targets(passage)));
+    adapted.record(passage, judge(block->forward(seen[i]), adapted.targets(passage)));
   }
-  forget();
   return {.plain = losses_of(plain.scores()), .adapted = losses_of(adapted.scores())};
 }
 
-void Evaluator::adapt(const at::Tensor& windows) {
+Evaluator::AdaptedScores Evaluator::adapted_scores(const std::vector<Passage>& passages,
+                                                   const at::Tensor& windows) {
   const c10::NoGradGuard no_grad;
   expect(subject_.recipe != nullptr, "only the model of a run is adapted");
-  forget();
-  const std::vector<Passage> passages = passages_of(windows, transport_);
-  const Judging lengths(transport_, passages, Rank{stages_ - 1});
-  std::vector<at::Tensor> seen;
-  forward(passages, lengths.lengths(), stage_ ? &*stage_ : nullptr,
-          [&](const at::Tensor& input, std::int64_t) { seen.push_back(input.clone()); });
-  const Samples samples = samples_for_adaptation(passages, lengths.lengths(), seen);
-  adapted_ = adapted_to(samples.inputs, samples.targets);
+  const std::unique_ptr<AdaptedBlock> block = adapted_to(windows);
+  Judging plain(transport_, passages, Rank{stages_ - 1});
+  Judging adapted(transport_, passages, Rank{stages_ - 1});
+  forward(passages, plain.lengths(), stage_ ? &*stage_ : nullptr,
+          [&](const at::Tensor& input, std::int64_t i) {
+            const at::Tensor targets = plain.targets(i);
+            plain.record(i, judge(last_block(input), targets));
+            adapted.record(i, judge(block->forward(input), targets));
+          });
+  return {.plain = plain.scores(), .adapted = adapted.scores()};
 }
 
 std::vector<at::Tensor> Evaluator::embeddings(const std::vector<Passage>& passages,

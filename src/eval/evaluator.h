@@ -57,10 +57,14 @@ class Evaluator {
     std::vector<double> adapted;
   };
   [[nodiscard]] AdaptedLosses adapted_window_losses(const at::Tensor& windows);
-  /// Adapt the last block to unlabelled windows [n, T] int32 (rank 0), and score with it from now
-  /// on, until forget().  Collective.
-  void adapt(const at::Tensor& windows);
-  void forget() { adapted_.reset(); }
+  /// The scores of the run as it is, and with its last block adapted to other, unlabelled windows
+  /// [n, T] int32 (rank 0): one pass through the blocks below it makes both.  Collective.
+  struct AdaptedScores {
+    std::vector<Score> plain;
+    std::vector<Score> adapted;
+  };
+  [[nodiscard]] AdaptedScores adapted_scores(const std::vector<Passage>& passages,
+                                             const at::Tensor& windows);
 
  private:
   using AtLastBlock = std::function<void(const at::Tensor& input, std::int64_t passage)>;
@@ -81,8 +85,10 @@ class Evaluator {
                                                const std::vector<at::Tensor>& seen);
   [[nodiscard]] std::vector<at::Tensor> embeddings(const std::vector<Passage>& passages,
                                                    const std::vector<std::int64_t>& lengths);
+  /// Null on the ranks without the last block.
   [[nodiscard]] std::unique_ptr<AdaptedBlock> adapted_to(std::span<const at::Tensor> inputs,
                                                          std::span<const at::Tensor> targets) const;
+  [[nodiscard]] std::unique_ptr<AdaptedBlock> adapted_to(const at::Tensor& windows);
   /// hidden [1, T, C]: the last block's output.  targets [A, n] int64.  Returns [A, 2] float64
   /// on the CPU: log-likelihood, greedy.
   [[nodiscard]] at::Tensor judge(const at::Tensor& hidden, const at::Tensor& targets) const;
@@ -93,7 +99,6 @@ class Evaluator {
   int stages_;
   pipeline::BlockRange range_;
   std::optional<pipeline::FrozenStage> stage_;
-  std::unique_ptr<AdaptedBlock> adapted_;  // takes the last block's place
   models::NamedTensors embedding_;
   models::NamedTensors head_;
 };

@@ -6,14 +6,9 @@
 #include <ATen/ATen.h>
 
 #include "src/base/check.h"
-#include "src/base/log.h"
-#include "src/base/text.h"
 
 namespace lrq::eval {
 namespace {
-
-// A full evaluation takes hours; between two signs of progress there should not be many minutes.
-constexpr double kProgressSeconds = 30.0;
 
 at::TensorOptions on_host(at::ScalarType dtype) {
   return at::TensorOptions().dtype(dtype).device(at::kCPU);
@@ -107,10 +102,6 @@ at::Tensor Judging::targets(std::int64_t passage) const {
 void Judging::record(std::int64_t passage, const at::Tensor& found) {
   const Place& place = places_.at(static_cast<std::size_t>(passage));
   found_.narrow(0, place.score, place.alternatives).copy_(found);
-  ++recorded_;
-  if (since_told_.seconds() < kProgressSeconds) return;
-  since_told_ = Stopwatch();
-  log_event(LogLevel::kInfo, "evaluate", concat("done=", recorded_, " of=", places_.size()));
 }
 
 std::vector<Score> Judging::scores() {

@@ -7,7 +7,6 @@
 #include <ATen/core/Tensor.h>
 
 #include "dist/transport.h"
-#include "src/base/process.h"
 
 namespace lrq::eval {
 
@@ -55,8 +54,6 @@ class Judging {
   std::vector<Place> places_;
   at::Tensor targets_;
   at::Tensor found_;
-  std::int64_t recorded_ = 0;
-  Stopwatch since_told_;
 };
 
 }  // namespace lrq::eval

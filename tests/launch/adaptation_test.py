@@ -78,6 +78,10 @@ class AdaptationTest(program.ProgramTest):
                           "--limit", 3, "--seqlen", 32, "--tta", "--json", self.result], ranks)
             found.append(json.loads(self.result.read_text(encoding="utf-8")))
         self.assertEqual(found[0]["tasks_adapted"], found[1]["tasks_adapted"])
+        self.succeed(["eval", "--run", run, "--tasks", "piqa,lambada_openai", "--task-dir", TASKS,
+                      "--limit", 3, "--json", self.result])
+        self.assertEqual(found[0]["tasks"],
+                         json.loads(self.result.read_text(encoding="utf-8"))["tasks"])
         self.assertNotEqual(found[0]["tasks_adapted"]["lambada_openai"]["perplexity"],
                             found[0]["tasks"]["lambada_openai"]["perplexity"])
 
