@@ -20,8 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's own reader
-constexpr std::size_t kLengthBytes = 8;
-constexpr int kMaxDepth = 4;  // {name: {"shape": [..]}} needs 3
+constexpr int kMaxDepth = 4;                            // {name: {"shape": [..]}} needs 3
 
 static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian");
 
@@ -50,21 +49,21 @@ struct Place {
 }
 
 std::string_view header_text(std::span<const std::byte> file, const Place& place) {
-  if (file.size() < kLengthBytes) {
+  if (file.size() < kSafetensorsLengthBytes) {
     refuse(place, concat("file is ", file.size(), " bytes, a safetensors file has at least ",
-                         kLengthBytes));
+                         kSafetensorsLengthBytes));
   }
   std::uint64_t length = 0;
-  std::memcpy(&length, file.data(), kLengthBytes);
+  std::memcpy(&length, file.data(), kSafetensorsLengthBytes);
   if (length > kMaxHeaderBytes) {
     refuse(place, concat("header length is ", length, " bytes, the largest accepted is ",
                          kMaxHeaderBytes));
   }
-  if (length > file.size() - kLengthBytes) {
+  if (length > file.size() - kSafetensorsLengthBytes) {
     refuse(place, concat("file is ", file.size(), " bytes, its header alone needs ",
-                         length + kLengthBytes));
+                         length + kSafetensorsLengthBytes));
   }
-  return {reinterpret_cast<const char*>(file.data()) + kLengthBytes,
+  return {reinterpret_cast<const char*>(file.data()) + kSafetensorsLengthBytes,
           static_cast<std::size_t>(length)};
 }
 
@@ -188,7 +187,7 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
   const Place place{.path = path};
   const std::string_view text = header_text(file, place);
   const Json json = parse_strictly(text, place);
-  SafetensorsHeader header{.bytes = kLengthBytes + text.size()};
+  SafetensorsHeader header{.bytes = kSafetensorsLengthBytes + text.size()};
   for (const auto& [name, value] : json.items()) {
     if (name == "__metadata__") {
       if (!value.is_object()) refuse(place, "__metadata__ is not an object of strings");

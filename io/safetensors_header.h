@@ -12,6 +12,9 @@
 
 namespace lrq::io {
 
+/// A safetensors file starts with the length of its header's JSON text in so many bytes.
+inline constexpr std::size_t kSafetensorsLengthBytes = 8;
+
 /// One tensor of a safetensors file.
 struct SafetensorsEntry {
   at::ScalarType dtype = at::kFloat;

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "io/safetensors_header.h"
 #include "src/base/check.h"
 #include "src/base/text.h"
 
@@ -14,7 +15,6 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian");
 
-constexpr std::size_t kLengthBytes = 8;
 // Bytes that one system call takes: Linux ends a longer one early anyway.
 constexpr std::size_t kChunk = std::size_t{1} << 30;
 
@@ -48,8 +48,8 @@ std::string header_of(const std::vector<PlannedTensor>& plan,
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');
   const std::uint64_t length = text.size();
-  std::string out(kLengthBytes, '\0');
-  std::memcpy(out.data(), &length, kLengthBytes);
+  std::string out(kSafetensorsLengthBytes, '\0');
+  std::memcpy(out.data(), &length, kSafetensorsLengthBytes);
   return out + text;
 }
 

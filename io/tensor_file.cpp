@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/crc32c.h"
+#include "io/safetensors_header.h"
 #include "src/base/check.h"
 #include "src/base/error.h"
 #include "src/base/text.h"
@@ -20,7 +21,6 @@ namespace {
 using Json = nlohmann::json;  // keys in byte order, which makes the header canonical
 static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian");
 
-constexpr std::size_t kLengthBytes = 8;
 constexpr std::string_view kZeroCrc = "00000000";
 constexpr std::string_view kCrcKey = "\"crc32c\":\"";
 
@@ -72,8 +72,8 @@ std::string header_of(const TensorFile& content) {
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');
   const std::uint64_t length = text.size();
-  std::string out(kLengthBytes, '\0');
-  std::memcpy(out.data(), &length, kLengthBytes);
+  std::string out(kSafetensorsLengthBytes, '\0');
+  std::memcpy(out.data(), &length, kSafetensorsLengthBytes);
   return out + text;
 }
 
@@ -119,18 +119,18 @@ class Parser {
  private:
   void split() {
     std::uint64_t length = 0;
-    if (bytes_.size() < kLengthBytes) {
+    if (bytes_.size() < kSafetensorsLengthBytes) {
       refuse(concat("it is ", bytes_.size(), " bytes long, at least 8 expected"), "length");
     }
-    std::memcpy(&length, bytes_.data(), kLengthBytes);
-    const std::size_t rest = bytes_.size() - kLengthBytes;
+    std::memcpy(&length, bytes_.data(), kSafetensorsLengthBytes);
+    const std::size_t rest = bytes_.size() - kSafetensorsLengthBytes;
     if (length > rest) {
       refuse(concat("its header says ", length, " bytes, the file has ", rest, " after its length"),
              "header");
     }
     const std::string_view all(bytes_);
-    header_ = all.substr(kLengthBytes, length);
-    data_ = all.substr(kLengthBytes + length);
+    header_ = all.substr(kSafetensorsLengthBytes, length);
+    data_ = all.substr(kSafetensorsLengthBytes + length);
   }
 
   void verify_checksum() const {
@@ -138,7 +138,7 @@ class Parser {
     if (!place) refuse("its metadata holds no crc32c", "header");
     const std::string found(header_.substr(*place, kZeroCrc.size()));
     const std::string_view all(bytes_);
-    const std::size_t digits = kLengthBytes + *place;
+    const std::size_t digits = kSafetensorsLengthBytes + *place;
     std::uint32_t crc = crc32c(bytes_of(all.substr(0, digits)));
     crc = crc32c(bytes_of(kZeroCrc), crc);
     crc = crc32c(bytes_of(all.substr(digits + kZeroCrc.size())), crc);

@@ -115,7 +115,8 @@ ordered_json as_json(const eval::TaskResult& result) {
 
 /// Print the mean of the tasks' headlines, and put it and all results under names that end like
 /// that.
-void add_results(ordered_json& into, const std::string& ending, const std::vector<eval::Task>& tasks,
+void add_results(ordered_json& into, const std::string& ending,
+                 const std::vector<eval::Task>& tasks,
                  const std::vector<eval::TaskResult>& results) {
   const auto count = static_cast<double>(tasks.size());
   eval::Figure mean;  // errors of different tasks are independent

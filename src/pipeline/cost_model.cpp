@@ -9,10 +9,9 @@ namespace lrq::pipeline {
 namespace {
 
 // Bytes of one element.
-constexpr double kFloat = 4.0;
-constexpr double kThroughQuantizer = 2 * kFloat;      // read, write
-constexpr double kBackThroughQuantizer = 3 * kFloat;  // read twice, write
-constexpr double kCast = 6.0;                         // float32 to bfloat16 or back
+constexpr double kThroughQuantizer = 2 * kFloatBytes;      // read, write
+constexpr double kBackThroughQuantizer = 3 * kFloatBytes;  // read twice, write
+constexpr double kCast = 6.0;                              // float32 to bfloat16 or back
 
 constexpr double kBackwardOfAttention = 2.5;
 constexpr double kPassesOfAdamW = 60.0;
@@ -83,8 +82,8 @@ double weight_casts(const BlockWork& work, const Machine& machine) {
 /// Bytes of all weights through their quantizer, forward or back: the weight is read, and its
 /// quantized value written or that value's gradient read.
 double weight_pass(const BlockWork& work, const Machine& machine) {
-  const double other = machine.fused_cast ? work.compute_bytes : kFloat;
-  return (kFloat + other) * weights_to_quantize(work);
+  const double other = machine.fused_cast ? work.compute_bytes : kFloatBytes;
+  return (kFloatBytes + other) * weights_to_quantize(work);
 }
 
 double product_rate(const BlockWork& work, const Machine& machine) {
@@ -93,11 +92,12 @@ double product_rate(const BlockWork& work, const Machine& machine) {
 
 /// Products, attention and elementwise work of one sample forward through any block.
 Seconds forward_of(const BlockWork& work, const Machine& machine) {
-  return {.products = product_operations(work) / product_rate(work, machine),
-          .attention = attention_operations(work) / machine.attention,
-          .elementwise = (kFloat * elements(work, kForward, kSharedHeads) + casts(work, machine)) /
-                         machine.elementwise,
-          .starting = machine.forward_s};
+  return {
+      .products = product_operations(work) / product_rate(work, machine),
+      .attention = attention_operations(work) / machine.attention,
+      .elementwise = (kFloatBytes * elements(work, kForward, kSharedHeads) + casts(work, machine)) /
+                     machine.elementwise,
+      .starting = machine.forward_s};
 }
 
 void add(Seconds& sum, const Seconds& more, double times = 1.0) {
@@ -120,14 +120,14 @@ Seconds backward_of(const BlockWork& work, const Machine& machine) {
       .attention = kBackwardOfAttention * attention_operations(work) / machine.attention,
       .quantizer = (weight_pass(work, machine) + kBackThroughQuantizer * quantized_elements(work)) /
                    machine.quantizer,
-      .elementwise = (kFloat * (elements(work, kBackward, kSharedHeadsBackward) +
-                                hidden_elements(work, kLossesBackward)) +
+      .elementwise = (kFloatBytes * (elements(work, kBackward, kSharedHeadsBackward) +
+                                     hidden_elements(work, kLossesBackward)) +
                       casts(work, machine) + weight_casts(work, machine)) /
                      machine.elementwise};
 }
 
 Seconds losses(const BlockWork& work, const Machine& machine) {
-  return {.elementwise = kFloat * hidden_elements(work, kLosses) / machine.elementwise};
+  return {.elementwise = kFloatBytes * hidden_elements(work, kLosses) / machine.elementwise};
 }
 
 }  // namespace
@@ -145,7 +145,7 @@ Seconds plain_forward(const BlockWork& work, const Machine& machine) {
   Seconds seconds = forward_of(work, machine);
   const BlockFigures& b = work.block;
   const auto observed = static_cast<double>(work.tokens * site_widths(b));
-  seconds.elementwise += kFloat * kStatistics * observed / machine.elementwise;
+  seconds.elementwise += kFloatBytes * kStatistics * observed / machine.elementwise;
   return seconds;
 }
 
@@ -176,8 +176,8 @@ Seconds learning_step(const BlockWork& work, const Machine& machine, std::int64_
     add(sample, quantized_forward(work, machine));
   }
   add(step, sample, static_cast<double>(samples));
-  step.elementwise +=
-      kFloat * kPassesOfAdamW * static_cast<double>(work.learnables.stepped) / machine.elementwise;
+  step.elementwise += kFloatBytes * kPassesOfAdamW * static_cast<double>(work.learnables.stepped) /
+                      machine.elementwise;
   step.starting += machine.learning_step_s * static_cast<double>(samples);
   Seconds whole;
   add(whole, step,

@@ -9,6 +9,8 @@
 
 namespace lrq::pipeline {
 
+inline constexpr double kFloatBytes = 4.0;  ///< of a float32 element
+
 /// What is computed: one block of a model by a recipe on samples of T tokens.
 struct BlockWork {
   BlockFigures block;

@@ -39,7 +39,6 @@ constexpr std::int64_t kTokens = 256;
 constexpr std::int64_t kHidden = 576;
 constexpr std::int64_t kInner = 1536;
 constexpr std::int64_t kHeads = 9;
-constexpr double kFloat = 4.0;
 
 /// Seconds that this thread has computed: what another program takes of the core is not in it.
 double thread_seconds() {
@@ -256,7 +255,7 @@ class Probe {
           {transform.column_scale, transform.row_scale, transform.clip_upper, transform.clip_lower},
           {ones});
     });
-    return 4.0 * kFloat * kInner * kHidden / seconds;
+    return 4.0 * kFloatBytes * kInner * kHidden / seconds;
   }
 
   /// A norm, a residual and SiLU with its product, both ways, as cost_model.h counts them.
@@ -274,7 +273,7 @@ class Probe {
       (void)torch::autograd::grad({h, product}, {x, weight, bias, gate, up},
                                   {hidden_ones, inner_ones});
     });
-    return kFloat * kTokens * (33.0 * kHidden + 14.0 * kInner) / seconds;
+    return kFloatBytes * kTokens * (33.0 * kHidden + 14.0 * kInner) / seconds;
   }
 
   void measure_files() {
@@ -334,7 +333,7 @@ class Probe {
     };
     machine_.latency_s = half_a_round(1);
     constexpr std::int64_t kLength = 1 << 20;
-    machine_.link = kFloat * static_cast<double>(kLength) / half_a_round(kLength);
+    machine_.link = kFloatBytes * static_cast<double>(kLength) / half_a_round(kLength);
     machine_.network = machine_.link;
   }
 

@@ -9,7 +9,6 @@
 namespace lrq::pipeline {
 namespace {
 
-constexpr double kFloat = 4.0;
 constexpr double kKeptOfFreed = 0.15;
 constexpr double kGivenBackFrom = 32.0 * 1024 * 1024;  // the highest mmap threshold of glibc
 constexpr double kTokenizerEach = 400.0;
@@ -22,7 +21,7 @@ double bytes(std::int64_t elements, double each) { return static_cast<double>(el
 double activations(const BlockWork& work, double hidden, double queries, double values,
                    double inner) {
   const BlockFigures& b = work.block;
-  return kFloat * static_cast<double>(work.tokens) *
+  return kFloatBytes * static_cast<double>(work.tokens) *
          (hidden * static_cast<double>(b.hidden) + queries * static_cast<double>(b.queries) +
           values * static_cast<double>(b.values) + inner * static_cast<double>(b.inner));
 }
@@ -62,14 +61,14 @@ double RankMemory::most() const { return base + kept + heaviest().total(); }
 MemoryUse chain_memory(const BlockWork& work, const ModelFigures& model, const RankShare& share) {
   if (share.chain_blocks == 0) return {};
   const BlockFigures& b = work.block;
-  const double embedding = share.embeds ? bytes(model.embedding, kFloat) : 0.0;
+  const double embedding = share.embeds ? bytes(model.embedding, kFloatBytes) : 0.0;
   const double samples = forward_activations(work) +
                          (in_a_turn(share) + 2.0 * kMessagesEachWay) * work.boundary_bytes();
   // One after the other: the last block is read, then the embedding, then samples come.
   const double pages =
       share.embeds && !share.on_device ? bytes(model.embedding, work.file_bytes) : 0.0;
   const double reading =
-      std::max({0.0, bytes(b.parameters, kFloat) - embedding - samples, pages - samples});
+      std::max({0.0, bytes(b.parameters, kFloatBytes) - embedding - samples, pages - samples});
   const int there = blocks_at_once(share.chain_blocks, share.resident_blocks);
   return {.weights = there * bytes(b.weights, work.compute_bytes) + embedding,
           .work = reading,
@@ -81,17 +80,17 @@ MemoryUse learn_memory(const BlockWork& work, const RankShare& share) {
   const BlockFigures& b = work.block;
   const double blocks = share.learn_blocks;
   const double there = blocks_at_once(share.learn_blocks, share.resident_blocks);
-  const double learnables = bytes(work.learnables.stepped, kFloat);
+  const double learnables = bytes(work.learnables.stepped, kFloatBytes);
   MemoryUse use;
-  use.weights = there * bytes(b.parameters, kFloat);
+  use.weights = there * bytes(b.parameters, kFloatBytes);
   if (keeps_original(work.recipe)) use.weights += there * bytes(b.weights, work.compute_bytes);
-  if (keeps_changed_weights(work.recipe)) use.weights += there * bytes(b.weights, kFloat);
-  use.learnables = blocks * (2.0 * learnables + bytes(work.learnables.fixed, kFloat));
+  if (keeps_changed_weights(work.recipe)) use.weights += there * bytes(b.weights, kFloatBytes);
+  use.learnables = blocks * (2.0 * learnables + bytes(work.learnables.fixed, kFloatBytes));
   if (work.recipe.train.keep_best) use.learnables += blocks * work.recipe.train.epochs * learnables;
   use.optimiser = blocks * 3.0 * learnables;
-  use.work = bytes(b.weights, work.compute_bytes) + bytes(b.largest_weight, 2.0 * kFloat) +
+  use.work = bytes(b.weights, work.compute_bytes) + bytes(b.largest_weight, 2.0 * kFloatBytes) +
              4.0 * learnables;
-  if (work.compute_bytes != 4) use.work += bytes(b.largest_weight, kFloat);
+  if (work.compute_bytes != 4) use.work += bytes(b.largest_weight, kFloatBytes);
   const double shared = b.shares_heads ? 2.0 : 0.0;
   const auto samples = static_cast<double>(share.samples);
   use.activations = activations(work, 12, 5.0 + shared, 6, 8) +
@@ -113,8 +112,8 @@ MemoryUse freeze_memory(const BlockWork& work, const RankShare& share) {
   const double copies = share.recomputes ? 2.0 : 1.0;
   const int there = blocks_at_once(share.learn_blocks, share.resident_blocks);
   return {.weights = copies * there * bytes(b.weights, work.compute_bytes),
-          .learnables = bytes(work.learnables.stepped + work.learnables.fixed, kFloat),
-          .work = bytes(b.parameters, kFloat) + bytes(b.largest_weight, kFloat),
+          .learnables = bytes(work.learnables.stepped + work.learnables.fixed, kFloatBytes),
+          .work = bytes(b.parameters, kFloatBytes) + bytes(b.largest_weight, kFloatBytes),
           .activations = forward_activations(work) +
                          (1.0 + in_a_turn(share) + 2.0 * kMessagesEachWay) * work.boundary_bytes()};
 }
@@ -126,7 +125,7 @@ RankMemory rank_memory(const BlockWork& work, const ModelFigures& model, const R
                     .freeze = freeze_memory(work, share),
                     .base = machine.base_bytes};
   if (share.on_device) return memory;
-  if (bytes(work.block.largest_weight, kFloat) < kGivenBackFrom) {
+  if (bytes(work.block.largest_weight, kFloatBytes) < kGivenBackFrom) {
     memory.kept = kKeptOfFreed * (blocks_at_once(share.chain_blocks, share.resident_blocks) *
                                       bytes(work.block.weights, work.compute_bytes) +
                                   memory.learn.total());

@@ -12,17 +12,17 @@ namespace {
 using pipeline::Bar;
 using pipeline::Op;
 
-constexpr double kWidth = 1000.0;
-constexpr double kLeft = 64.0;
-constexpr double kRight = 12.0;
-constexpr double kTop = 8.0;
-constexpr double kBottom = 40.0;
-constexpr double kLetter = 6.5;  // width of a digit
-constexpr int kManyRanks = 24;   // rows are lower from here on
-
-class Drawing {
+class GanttDrawing {
  public:
-  explicit Drawing(const Gantt& gantt)
+  static constexpr double kWidth = 1000.0;
+  static constexpr double kLeft = 64.0;
+  static constexpr double kRight = 12.0;
+  static constexpr double kTop = 8.0;
+  static constexpr double kBottom = 40.0;
+  static constexpr double kLetter = 6.5;  // width of a digit
+  static constexpr int kManyRanks = 24;   // rows are lower from here on
+
+  explicit GanttDrawing(const Gantt& gantt)
       : gantt_(gantt),
         row_(gantt.ranks > kManyRanks ? 12.0 : 22.0),
         height_(kTop + row_ * gantt.ranks + kBottom) {}
@@ -109,6 +109,6 @@ std::vector<Window> readable_windows(const std::vector<Bar>& bars, double second
   return {start, finish};
 }
 
-std::string svg_of(const Gantt& gantt) { return Drawing(gantt).svg(); }
+std::string svg_of(const Gantt& gantt) { return GanttDrawing(gantt).svg(); }
 
 }  // namespace lrq::report
