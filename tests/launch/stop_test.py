@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+import unittest.mock
 
 import program
 
@@ -97,8 +98,8 @@ class StopTest(program.ProgramTest):
     def test_mpirun_told_to_end(self):
         # Open MPI passes SIGTERM on after this many seconds and sends SIGKILL as many later, so
         # whether the cut comes in time is the machine's affair: what a kill leaves resumes too.
-        os.environ["OMPI_MCA_odls_base_sigkill_timeout"] = "1"
-        self.addCleanup(os.environ.pop, "OMPI_MCA_odls_base_sigkill_timeout")
+        self.enterContext(unittest.mock.patch.dict(
+            os.environ, {"OMPI_MCA_odls_base_sigkill_timeout": "1"}))
         self.epochs = 120
         expected = self.unbroken()
         # mpirun sleeps in between and reads nothing: a rank that tells much would wait for it.
