@@ -9,13 +9,13 @@
 namespace lrq::dist {
 namespace {
 
-constexpr auto kOption = "option --device";
+constexpr auto kDeviceOption = "option --device";
 
 void check(const NcclApi& api, int code, std::string_view call, int gpu) {
   if (code == 0) return;
   throw UsageError(
       {.what = concat("CUDA: ", call, " returned ", code, ": ", api.cuda_error_text(code)),
-       .where = concat("GPU ", gpu, ", ", kOption),
+       .where = concat("GPU ", gpu, ", ", kDeviceOption),
        .fix = "look at nvidia-smi and the kernel's log for the GPU, or use --device cpu"});
 }
 
@@ -28,7 +28,7 @@ std::optional<int> choose_device(std::string_view asked, const std::optional<Ncc
     throw UsageError(
         {.what = "device cuda is asked for and there is no CUDA device: this lrq-dist is built "
                  "without CUDA",
-         .where = kOption,
+         .where = kDeviceOption,
          .fix = "use --device cpu; or build where CMake finds the CUDA toolkit and NCCL (its line "
                 "NCCL: says what is missing)"});
   }
@@ -40,7 +40,7 @@ std::optional<int> choose_device(std::string_view asked, const std::optional<Ncc
 void use_gpu(const NcclApi& api, int gpu, std::size_t most) {
   if (const char* reason = api.load_torch_cuda(); reason != nullptr) {
     throw UsageError({.what = concat("LibTorch's part for GPUs cannot be loaded: ", reason),
-                      .where = kOption,
+                      .where = kDeviceOption,
                       .fix = "install a PyTorch with CUDA and build again (launch/setup), or use "
                              "--device cpu"});
   }

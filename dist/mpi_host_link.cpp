@@ -11,7 +11,7 @@
 namespace lrq::dist {
 namespace {
 
-constexpr int kTag = 0;
+constexpr int kNoticeTag = 0;
 constexpr int kBytes = sizeof(Notice);
 
 class MpiHostLink final : public HostLink {
@@ -51,8 +51,9 @@ MpiHostLink::MpiHostLink(MpiSession& session, MpiTransportOptions options) {
 
 void MpiHostLink::post(Rank to, const Notice& notice) {
   Posted& posted = *posted_.emplace_back(std::make_unique<Posted>(Posted{.notice = notice}));
-  check_mpi(MPI_Isend(&posted.notice, kBytes, MPI_BYTE, to.value, kTag, comm_, &posted.request),
-            "MPI_Isend", concat("a notice to rank ", to));
+  check_mpi(
+      MPI_Isend(&posted.notice, kBytes, MPI_BYTE, to.value, kNoticeTag, comm_, &posted.request),
+      "MPI_Isend", concat("a notice to rank ", to));
   forget_sent();
 }
 
@@ -71,7 +72,7 @@ std::optional<HostLink::Arrival> MpiHostLink::poll() {
   int here = 0;
   MPI_Message message = MPI_MESSAGE_NULL;
   MPI_Status status = {};
-  check_mpi(MPI_Improbe(MPI_ANY_SOURCE, kTag, comm_, &here, &message, &status), "MPI_Improbe",
+  check_mpi(MPI_Improbe(MPI_ANY_SOURCE, kNoticeTag, comm_, &here, &message, &status), "MPI_Improbe",
             kWhere);
   if (here == 0) return std::nullopt;
   int bytes = 0;

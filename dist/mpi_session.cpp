@@ -16,7 +16,7 @@ namespace {
 constexpr const char* kPmixLauncher = "a PMIx launcher";  // srun --mpi=pmix, prun
 constexpr std::chrono::milliseconds kOthersLeaveInit{500};
 
-std::optional<int> number(const char* text) {
+std::optional<int> count_of(const char* text) {
   if (text == nullptr) return std::nullopt;
   char* end = nullptr;
   const long value = std::strtol(text, &end, 10);
@@ -41,13 +41,13 @@ void check_size(const Launcher& launcher, int size) {
 
 std::optional<Launcher> find_launcher(const Environment& environment) {
   if (const char* size = environment("OMPI_COMM_WORLD_SIZE")) {
-    return Launcher{"mpirun", number(size)};
+    return Launcher{"mpirun", count_of(size)};
   }
   if (environment("PMI_RANK") != nullptr && environment("PMI_SIZE") != nullptr) {
-    return Launcher{"an MPICH launcher", number(environment("PMI_SIZE"))};
+    return Launcher{"an MPICH launcher", count_of(environment("PMI_SIZE"))};
   }
   const auto step_tasks = environment("SLURM_STEP_ID") != nullptr
-                              ? number(environment("SLURM_STEP_NUM_TASKS"))
+                              ? count_of(environment("SLURM_STEP_NUM_TASKS"))
                               : std::nullopt;
   if (environment("PMIX_RANK") != nullptr) return Launcher{kPmixLauncher, step_tasks};
   if (environment("SLURM_PROCID") != nullptr && step_tasks.value_or(1) > 1) {

@@ -14,7 +14,7 @@
 namespace lrq::dist {
 namespace {
 
-constexpr auto kOption = "option --transport";
+constexpr auto kTransportOption = "option --transport";
 
 bool has_ranks(const TransportOptions& options) {
   return options.session != nullptr && options.session->active();
@@ -23,7 +23,7 @@ bool has_ranks(const TransportOptions& options) {
 std::unique_ptr<Transport> make_mpi(const TransportOptions& options) {
   if (!has_ranks(options)) {
     throw UsageError({.what = "transport mpi, but no MPI launcher started this process",
-                      .where = kOption,
+                      .where = kTransportOption,
                       .fix = "start it with mpirun -n 2 lrq-dist ..., or leave --transport out"});
   }
   return make_mpi_transport(*options.session, {.timeout = options.timeout});
@@ -58,7 +58,7 @@ std::vector<std::string> transport_names() {
 
 int choose_nccl_gpu(const NcclSurroundings& surroundings) {
   const auto refuse = [](const char* what, const char* fix) {
-    throw UsageError({.what = what, .where = kOption, .fix = fix});
+    throw UsageError({.what = what, .where = kTransportOption, .fix = fix});
   };
   if (!surroundings.api) {
     refuse("transport nccl, but this lrq-dist is built without NCCL",
@@ -85,7 +85,7 @@ std::unique_ptr<Transport> make_transport(const TransportOptions& options) {
     if (options.name == entry.name) return entry.make(options);
   }
   throw UsageError({.what = concat("unknown transport '", options.name, "'"),
-                    .where = kOption,
+                    .where = kTransportOption,
                     .fix = concat("use auto, ", join(transport_names(), ", "))});
 }
 

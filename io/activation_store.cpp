@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kSealed = ".h5";
 constexpr std::string_view kRankPart = ".rank-";
 
-fs::path folder_of(const fs::path& run) { return run / "activations"; }
+fs::path shards_of(const fs::path& run) { return run / "activations"; }
 
 /// The boundary in "fp-017.rank-3.h5"; nothing for any other name, temporary ones included.
 std::optional<Boundary> boundary_of(std::string_view name) {
@@ -40,21 +40,21 @@ std::optional<Boundary> boundary_of(std::string_view name) {
 std::vector<ShardReader> open_shards(const FileSystem& files, const fs::path& run,
                                      const Boundary& boundary, const SampleShape& shape) {
   std::vector<ShardReader> shards;
-  for (const std::string& name : files.list(folder_of(run))) {
-    if (boundary_of(name) == boundary) shards.emplace_back(folder_of(run) / name, shape);
+  for (const std::string& name : files.list(shards_of(run))) {
+    if (boundary_of(name) == boundary) shards.emplace_back(shards_of(run) / name, shape);
   }
   return shards;
 }
 
-struct Place {
+struct RowOfShard {
   std::size_t shard = 0;
   std::size_t row = 0;
 };
-using Places = std::vector<std::optional<Place>>;
+using RowsOfShards = std::vector<std::optional<RowOfShard>>;
 
 /// Where each sample lies.  Throws DataError if one is out of range or lies in two places.
-Places places_of(const std::vector<ShardReader>& shards, std::int64_t samples) {
-  Places places(static_cast<std::size_t>(samples));
+RowsOfShards places_of(const std::vector<ShardReader>& shards, std::int64_t samples) {
+  RowsOfShards places(static_cast<std::size_t>(samples));
   for (std::size_t shard = 0; shard < shards.size(); ++shard) {
     const std::vector<std::int32_t>& numbers = shards[shard].samples();
     for (std::size_t row = 0; row < numbers.size(); ++row) {
@@ -68,7 +68,7 @@ Places places_of(const std::vector<ShardReader>& shards, std::int64_t samples) {
              .where = concat(shards[shard].path().string(), ", dataset /sample"),
              .fix = "remove the shards of that boundary and run again with --resume"});
       }
-      places[static_cast<std::size_t>(sample)] = Place{shard, row};
+      places[static_cast<std::size_t>(sample)] = RowOfShard{shard, row};
     }
   }
   return places;
@@ -76,26 +76,26 @@ Places places_of(const std::vector<ShardReader>& shards, std::int64_t samples) {
 
 class BoundaryReaderImpl final : public BoundaryReader {
  public:
-  BoundaryReaderImpl(std::vector<ShardReader> shards, Places places)
+  BoundaryReaderImpl(std::vector<ShardReader> shards, RowsOfShards places)
       : shards_(std::move(shards)), places_(std::move(places)) {}
 
   [[nodiscard]] at::Tensor read(std::int64_t sample) const override {
     expect(sample >= 0 && sample < static_cast<std::int64_t>(places_.size()),
            concat("sample ", sample, " of ", places_.size()));
-    const Place place = places_[static_cast<std::size_t>(sample)].value();
+    const RowOfShard place = places_[static_cast<std::size_t>(sample)].value();
     return shards_[place.shard].read(place.row);
   }
 
  private:
   std::vector<ShardReader> shards_;
-  Places places_;  // all of them set: open() looked
+  RowsOfShards places_;  // all of them set: open() looked
 };
 
-void require_all(const Places& places, const fs::path& run, const Boundary& boundary) {
+void require_all(const RowsOfShards& places, const fs::path& run, const Boundary& boundary) {
   for (std::size_t sample = 0; sample < places.size(); ++sample) {
     if (places[sample]) continue;
     throw DataError({.what = concat("no sealed shard holds sample ", sample, " of ", places.size()),
-                     .where = concat(folder_of(run).string(), ", ", boundary_name(boundary)),
+                     .where = concat(shards_of(run).string(), ", ", boundary_name(boundary)),
                      .fix = "run again with --resume: missing activations are made again"});
   }
 }
@@ -117,16 +117,16 @@ ActivationStore::~ActivationStore() = default;
 
 std::unique_ptr<ShardWriter> ActivationStore::create(const Boundary& boundary, Rank rank,
                                                      std::int64_t samples) {
-  files_.create_directories(folder_of(run_));
+  files_.create_directories(shards_of(run_));
   const fs::path path =
-      folder_of(run_) / concat(boundary_name(boundary), kRankPart, rank.value, kSealed);
+      shards_of(run_) / concat(boundary_name(boundary), kRankPart, rank.value, kSealed);
   return make_shard_writer(files_, path, shape_, samples);
 }
 
 std::unique_ptr<BoundaryReader> ActivationStore::open(const Boundary& boundary,
                                                       std::int64_t samples) const {
   std::vector<ShardReader> shards = open_shards(files_, run_, boundary, shape_);
-  Places places = places_of(shards, samples);
+  RowsOfShards places = places_of(shards, samples);
   require_all(places, run_, boundary);
   return std::make_unique<BoundaryReaderImpl>(std::move(shards), std::move(places));
 }
@@ -147,14 +147,14 @@ bool ActivationStore::complete(const Boundary& boundary, std::int64_t samples) c
 
 void ActivationStore::remove(const Boundary& boundary) {
   const std::string prefix = boundary_name(boundary) + std::string(kRankPart);
-  for (const std::string& name : files_.list(folder_of(run_))) {
-    if (name.starts_with(prefix)) files_.remove(folder_of(run_) / name);
+  for (const std::string& name : files_.list(shards_of(run_))) {
+    if (name.starts_with(prefix)) files_.remove(shards_of(run_) / name);
   }
 }
 
 void ActivationStore::write_master(std::int64_t samples) {
   std::set<Boundary> boundaries;
-  for (const std::string& name : files_.list(folder_of(run_))) {
+  for (const std::string& name : files_.list(shards_of(run_))) {
     if (const auto boundary = boundary_of(name)) boundaries.insert(*boundary);
   }
   const fs::path path = run_ / "activations.h5";

@@ -23,20 +23,20 @@ namespace {
 }
 
 /// Close a descriptor at the end of its scope; a mapping outlives its descriptor.
-struct Descriptor {
+struct OpenForMapping {
   int number = -1;
-  explicit Descriptor(int opened) : number(opened) {}
-  ~Descriptor() {
+  explicit OpenForMapping(int opened) : number(opened) {}
+  ~OpenForMapping() {
     if (number >= 0) ::close(number);
   }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
+  OpenForMapping(const OpenForMapping&) = delete;
+  OpenForMapping& operator=(const OpenForMapping&) = delete;
 };
 
 }  // namespace
 
 MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
-  const Descriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+  const OpenForMapping file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.number < 0) throw_unreadable(path_, errno);
   struct stat status {};
   if (::fstat(file.number, &status) != 0) throw_unreadable(path_, errno);

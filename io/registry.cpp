@@ -16,7 +16,7 @@ struct CheckpointFormat {
   std::unique_ptr<CheckpointReader> (*open)(const std::filesystem::path& folder);  // null: not it
 };
 
-constexpr std::array kFormats = {
+constexpr std::array kCheckpointFormats = {
     CheckpointFormat{"model.safetensors or model.safetensors.index.json", &open_safetensors},
 };
 
@@ -30,7 +30,7 @@ std::unique_ptr<CheckpointReader> open_checkpoint(const std::filesystem::path& f
                      .fix = "name the folder that holds config.json with --model"});
   }
   std::vector<std::string> expected;
-  for (const CheckpointFormat& format : kFormats) {
+  for (const CheckpointFormat& format : kCheckpointFormats) {
     if (auto reader = format.open(folder)) return reader;
     expected.emplace_back(format.files);
   }

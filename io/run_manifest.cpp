@@ -53,7 +53,7 @@ RunManifest from_json(const Json& json) {
   return manifest;
 }
 
-[[noreturn]] void refuse(const fs::path& path, const std::string& what) {
+[[noreturn]] void refuse_manifest(const fs::path& path, const std::string& what) {
   throw DataError({.what = concat("run.json ", what),
                    .where = path.string(),
                    .fix = "put back a copy of the file, or start again in an empty folder with "
@@ -94,18 +94,19 @@ std::optional<RunManifest> load_manifest(const FileSystem& files, const fs::path
   if (!files.exists(path)) return std::nullopt;
   const std::string text = files.read(path);
   const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) refuse(path, "is torn: it is not a JSON object");
+  if (!json.is_object()) refuse_manifest(path, "is torn: it is not a JSON object");
   try {
     const auto format = json.at("format").get<std::string>();
     if (format != kFormat) {
-      refuse(path, concat("has format \"", format, "\", \"", kFormat, "\" expected"));
+      refuse_manifest(path, concat("has format \"", format, "\", \"", kFormat, "\" expected"));
     }
     RunManifest manifest = from_json(json);
     // Written again it must be the same text, checksum included: nothing else was written by us.
-    if (to_text(manifest) != text) refuse(path, "is torn or was edited: its CRC32C does not match");
+    if (to_text(manifest) != text)
+      refuse_manifest(path, "is torn or was edited: its CRC32C does not match");
     return manifest;
   } catch (const Json::exception& error) {
-    refuse(path, concat("is torn: ", error.what()));
+    refuse_manifest(path, concat("is torn: ", error.what()));
   }
 }
 

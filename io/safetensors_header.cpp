@@ -37,18 +37,19 @@ constexpr std::array kDtypes = {DtypeName{"F64", at::kDouble},    DtypeName{"F32
 constexpr const char* kFixDownload = "download or copy the file again, and compare its checksum";
 
 /// Where a problem is: the file, and the tensor if one is meant.
-struct Place {
+struct HeaderPlace {
   const std::filesystem::path& path;
   std::string tensor = {};
 };
 
-[[noreturn]] void refuse(const Place& place, std::string what, std::string fix = kFixDownload) {
+[[noreturn]] void refuse(const HeaderPlace& place, std::string what,
+                         std::string fix = kFixDownload) {
   std::string where = place.path.string();
   if (!place.tensor.empty()) where += ", tensor " + place.tensor;
   throw DataError({.what = std::move(what), .where = std::move(where), .fix = std::move(fix)});
 }
 
-std::string_view header_text(std::span<const std::byte> file, const Place& place) {
+std::string_view header_text(std::span<const std::byte> file, const HeaderPlace& place) {
   if (file.size() < kSafetensorsLengthBytes) {
     refuse(place, concat("file is ", file.size(), " bytes, a safetensors file has at least ",
                          kSafetensorsLengthBytes));
@@ -69,7 +70,7 @@ std::string_view header_text(std::span<const std::byte> file, const Place& place
 
 /// Parse, refusing what the JSON library would let pass: a key that appears twice (the last one
 /// would win) and nesting that no safetensors header has.
-Json parse_strictly(std::string_view text, const Place& place) {
+Json parse_strictly(std::string_view text, const HeaderPlace& place) {
   std::vector<std::set<std::string>> keys;
   const auto check = [&](int depth, Json::parse_event_t event, Json& value) {
     const auto level = static_cast<std::size_t>(depth);
@@ -96,25 +97,23 @@ Json parse_strictly(std::string_view text, const Place& place) {
   }
 }
 
-const Json& field(const Json& entry, const char* name, const Place& place) {
+const Json& field(const Json& entry, const char* name, const HeaderPlace& place) {
   const auto found = entry.find(name);
   if (found == entry.end()) refuse(place, concat("entry has no \"", name, "\""));
   return *found;
 }
 
-at::ScalarType read_dtype(const Json& entry, const Place& place) {
+at::ScalarType read_dtype(const Json& entry, const HeaderPlace& place) {
   const Json& value = field(entry, "dtype", place);
   if (!value.is_string()) refuse(place, concat("dtype is ", value.dump(), ", not a name"));
   const auto& name = value.get_ref<const std::string&>();
-  for (const DtypeName& known : kDtypes) {
-    if (known.name == name) return known.dtype;
-  }
+  if (const auto dtype = safetensors_dtype(name)) return *dtype;
   refuse(place, concat("dtype is ", name, ", read are F64, F32, F16, BF16, integers and BOOL"),
          "save the checkpoint as float16, bfloat16 or float32");
 }
 
 /// Non-negative and small enough for int64.
-std::uint64_t read_count(const Json& value, std::string_view what, const Place& place) {
+std::uint64_t read_count(const Json& value, std::string_view what, const HeaderPlace& place) {
   constexpr auto kMax = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > kMax) {
     refuse(place, concat(what, " holds ", value.dump(), ", not a whole number from 0 to ", kMax));
@@ -122,7 +121,7 @@ std::uint64_t read_count(const Json& value, std::string_view what, const Place& 
   return value.get<std::uint64_t>();
 }
 
-std::uint64_t bytes_of(const SafetensorsEntry& entry, const Place& place) {
+std::uint64_t bytes_of(const SafetensorsEntry& entry, const HeaderPlace& place) {
   std::uint64_t bytes = c10::elementSize(entry.dtype);
   bool overflow = false;
   for (const std::int64_t size : entry.shape) {
@@ -132,7 +131,7 @@ std::uint64_t bytes_of(const SafetensorsEntry& entry, const Place& place) {
   return bytes;
 }
 
-SafetensorsEntry read_entry(const Json& json, std::size_t data_start, const Place& place) {
+SafetensorsEntry read_entry(const Json& json, std::size_t data_start, const HeaderPlace& place) {
   if (!json.is_object()) refuse(place, concat("entry is ", json.dump(), ", not an object"));
   SafetensorsEntry entry{.dtype = read_dtype(json, place)};
   const Json& shape = field(json, "shape", place);
@@ -157,7 +156,8 @@ SafetensorsEntry read_entry(const Json& json, std::size_t data_start, const Plac
   return entry;
 }
 
-void check_layout(const SafetensorsHeader& header, std::size_t file_bytes, const Place& place) {
+void check_layout(const SafetensorsHeader& header, std::size_t file_bytes,
+                  const HeaderPlace& place) {
   std::vector<const std::pair<const std::string, SafetensorsEntry>*> order;
   for (const auto& tensor : header.tensors) {
     if (tensor.second.end > tensor.second.begin) order.push_back(&tensor);
@@ -182,9 +182,23 @@ void check_layout(const SafetensorsHeader& header, std::size_t file_bytes, const
 
 }  // namespace
 
+std::optional<at::ScalarType> safetensors_dtype(std::string_view name) {
+  for (const DtypeName& known : kDtypes) {
+    if (known.name == name) return known.dtype;
+  }
+  return std::nullopt;
+}
+
+std::string_view safetensors_name(at::ScalarType dtype) {
+  for (const DtypeName& known : kDtypes) {
+    if (known.dtype == dtype) return known.name;
+  }
+  throw BugError({.what = concat("safetensors has no name for dtype ", at::toString(dtype))});
+}
+
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
                                            const std::filesystem::path& path) {
-  const Place place{.path = path};
+  const HeaderPlace place{.path = path};
   const std::string_view text = header_text(file, place);
   const Json json = parse_strictly(text, place);
   SafetensorsHeader header{.bytes = kSafetensorsLengthBytes + text.size()};

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -14,6 +16,11 @@ namespace lrq::io {
 
 /// A safetensors file starts with the length of its header's JSON text in so many bytes.
 inline constexpr std::size_t kSafetensorsLengthBytes = 8;
+
+/// The element type that headers call so; nothing: none that is read.
+[[nodiscard]] std::optional<at::ScalarType> safetensors_dtype(std::string_view name);
+/// The reverse.  Throws BugError: a dtype without a name.
+[[nodiscard]] std::string_view safetensors_name(at::ScalarType dtype);
 
 /// One tensor of a safetensors file.
 struct SafetensorsEntry {

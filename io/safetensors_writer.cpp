@@ -18,31 +18,21 @@ static_assert(std::endian::native == std::endian::little, "safetensors data is l
 // Bytes that one system call takes: Linux ends a longer one early anyway.
 constexpr std::size_t kChunk = std::size_t{1} << 30;
 
-const char* name_of(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return "F32";
-    case at::kHalf:
-      return "F16";
-    case at::kBFloat16:
-      return "BF16";
-    default:
-      throw BugError({.what = concat("a model is not written in dtype ", at::toString(dtype))});
-  }
-}
-
 /// Length, JSON text and padding.  Keys in the order of the data, so that a person finds a tensor
 /// where the model has it.
-std::string header_of(const std::vector<PlannedTensor>& plan,
-                      const std::map<std::string, std::string>& metadata) {
+std::string header_of_plan(const std::vector<PlannedTensor>& plan,
+                           const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::size_t offset = 0;
   for (const PlannedTensor& tensor : plan) {
     expect(!header.contains(tensor.name), concat("tensor ", tensor.name, " is planned twice"));
+    expect(at::isFloatingType(tensor.dtype),
+           concat("a model is not written in dtype ", at::toString(tensor.dtype)));
     const std::size_t end = offset + tensor.bytes();
-    header[tensor.name] = {
-        {"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    header[tensor.name] = {{"dtype", safetensors_name(tensor.dtype)},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.dump();
@@ -65,7 +55,7 @@ SafetensorsWriter::SafetensorsWriter(FileSystem& files, std::filesystem::path pa
                                      std::vector<PlannedTensor> plan,
                                      const std::map<std::string, std::string>& metadata)
     : files_(files), path_(std::move(path)), plan_(std::move(plan)) {
-  const std::string header = header_of(plan_, metadata);
+  const std::string header = header_of_plan(plan_, metadata);
   files_.write(temporary_path(path_), std::as_bytes(std::span(header.data(), header.size())));
 }
 

@@ -24,24 +24,6 @@ static_assert(std::endian::native == std::endian::little, "safetensors data is l
 constexpr std::string_view kZeroCrc = "00000000";
 constexpr std::string_view kCrcKey = "\"crc32c\":\"";
 
-struct Dtype {
-  at::ScalarType torch;
-  const char* name;
-};
-constexpr std::array<Dtype, 6> kDtypes = {{{at::kFloat, "F32"},
-                                           {at::kDouble, "F64"},
-                                           {at::kBFloat16, "BF16"},
-                                           {at::kInt, "I32"},
-                                           {at::kLong, "I64"},
-                                           {at::kByte, "U8"}}};
-
-const char* name_of(at::ScalarType dtype) {
-  for (const Dtype& known : kDtypes) {
-    if (known.torch == dtype) return known.name;
-  }
-  throw BugError({.what = concat("a tensor file does not hold dtype ", at::toString(dtype))});
-}
-
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
@@ -64,7 +46,7 @@ std::string header_of(const TensorFile& content) {
   for (const auto& [name, tensor] : content.tensors) {
     expect(name != "__metadata__", "a tensor cannot be called __metadata__");
     const std::uint64_t end = offset + tensor.nbytes();
-    header[name] = {{"dtype", name_of(tensor.scalar_type())},
+    header[name] = {{"dtype", safetensors_name(tensor.scalar_type())},
                     {"shape", tensor.sizes().vec()},
                     {"data_offsets", {offset, end}}};
     offset = end;
@@ -149,18 +131,17 @@ class Parser {
 
   at::Tensor tensor(const std::string& name, const Json& entry) {
     const auto text = entry.at("dtype").get<std::string>();
-    const auto* known = std::find_if(kDtypes.begin(), kDtypes.end(),
-                                     [&](const Dtype& dtype) { return text == dtype.name; });
-    if (known == kDtypes.end()) refuse(concat("dtype ", text, " is none of ours"), name);
+    const auto dtype = safetensors_dtype(text);
+    if (!dtype) refuse(concat("dtype ", text, " is none of ours"), name);
     const auto shape = entry.at("shape").get<std::vector<std::int64_t>>();
     const auto offsets = entry.at("data_offsets").get<std::array<std::uint64_t, 2>>();
-    const std::uint64_t bytes = bytes_of_shape(shape, c10::elementSize(known->torch), name);
+    const std::uint64_t bytes = bytes_of_shape(shape, c10::elementSize(*dtype), name);
     if (offsets[0] != used_ || offsets[1] != used_ + bytes) {
       refuse(concat("its offsets are ", format_list(offsets), ", expected ", used_, " and ", bytes,
                     " bytes more"),
              name);
     }
-    at::Tensor out = at::empty(shape, at::TensorOptions(at::kCPU).dtype(known->torch));
+    at::Tensor out = at::empty(shape, at::TensorOptions(at::kCPU).dtype(*dtype));
     if (bytes > 0) std::memcpy(out.mutable_data_ptr(), data_.data() + used_, bytes);
     used_ = offsets[1];
     return out;

@@ -21,7 +21,7 @@ struct TokenFormat {
   at::Tensor (*read)(const std::filesystem::path& path);
 };
 
-constexpr std::array kFormats = {
+constexpr std::array kTokenFormats = {
     TokenFormat{".h5", &read_tokens_h5},
     TokenFormat{".hdf5", &read_tokens_h5},
     TokenFormat{".npy", &read_tokens_npy},
@@ -29,7 +29,7 @@ constexpr std::array kFormats = {
 };
 
 const TokenFormat* format_of(const std::filesystem::path& path) {
-  for (const TokenFormat& format : kFormats) {
+  for (const TokenFormat& format : kTokenFormats) {
     if (path.extension() == format.ending) return &format;
   }
   return nullptr;

@@ -19,7 +19,7 @@ constexpr const char* kDataset = "tokens";
 constexpr const char* kChecksum = "crc32c";
 constexpr std::uint64_t kMaxIds = std::uint64_t{1} << 34;  // 128 GiB as int64
 
-[[noreturn]] void refuse(const std::string& where, std::string what) {
+[[noreturn]] void refuse_h5(const std::string& where, std::string what) {
   throw DataError({.what = std::move(what),
                    .where = where,
                    .fix = "write the ids as one integer dataset /tokens, 1-D or 2-D"});
@@ -42,8 +42,8 @@ std::string dataset_name(const H5Handle& file, const std::string& where) {
     if (name == kDataset) return name;
   }
   if (names.size() != 1) {
-    refuse(where, concat("file holds ", names.size(), " datasets [", join(names, ", "),
-                         "] and none is /tokens"));
+    refuse_h5(where, concat("file holds ", names.size(), " datasets [", join(names, ", "),
+                            "] and none is /tokens"));
   }
   return names.front();
 }
@@ -51,7 +51,7 @@ std::string dataset_name(const H5Handle& file, const std::string& where) {
 std::vector<std::int64_t> shape_of(const H5Handle& data, const std::string& where) {
   const H5Handle space(H5Dget_space(static_cast<hid_t>(data.id())), "get the space", where);
   const int axes = H5Sget_simple_extent_ndims(space.id());
-  if (axes != 1 && axes != 2) refuse(where, concat("dataset has ", axes, " axes, not 1 or 2"));
+  if (axes != 1 && axes != 2) refuse_h5(where, concat("dataset has ", axes, " axes, not 1 or 2"));
   std::vector<hsize_t> extent(static_cast<std::size_t>(axes));
   h5_check(H5Sget_simple_extent_dims(space.id(), extent.data(), nullptr), "get the shape", where);
   std::uint64_t count = 1;
@@ -60,7 +60,7 @@ std::vector<std::int64_t> shape_of(const H5Handle& data, const std::string& wher
     too_many |= __builtin_mul_overflow(count, std::uint64_t{size}, &count) || size > kMaxIds;
   }
   if (too_many || count > kMaxIds) {
-    refuse(where, concat("shape ", format_list(extent), " holds more than ", kMaxIds, " ids"));
+    refuse_h5(where, concat("shape ", format_list(extent), " holds more than ", kMaxIds, " ids"));
   }
   return {extent.begin(), extent.end()};
 }
@@ -91,7 +91,7 @@ at::Tensor read_tokens_h5(const fs::path& path) {
   const std::string where = concat(path.string(), ", dataset /", name);
   const H5Handle data(H5Dopen2(file.id(), name.c_str(), H5P_DEFAULT), "open the dataset", where);
   const H5Handle type(H5Dget_type(data.id()), "get the type", where);
-  if (H5Tget_class(type.id()) != H5T_INTEGER) refuse(where, "dataset does not hold integers");
+  if (H5Tget_class(type.id()) != H5T_INTEGER) refuse_h5(where, "dataset does not hold integers");
   at::Tensor ids =
       at::empty(shape_of(data, where), at::TensorOptions().dtype(at::kLong).device(at::kCPU));
   // HDF5 widens; an unsigned value above int64 becomes the largest, which the range check refuses.

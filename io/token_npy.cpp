@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr std::size_t kAlignment = 64;  // where the data of a .npy file starts
 
-[[noreturn]] void refuse(const fs::path& path, std::string what) {
+[[noreturn]] void refuse_npy(const fs::path& path, std::string what) {
   throw DataError({.what = std::move(what),
                    .where = path.string(),
                    .fix = "write the ids with numpy.save(FILE, ids.astype('int32')), 1-D or 2-D"});
@@ -55,17 +55,17 @@ struct NpyHeader {
 
 NpyHeader read_header(std::span<const std::byte> file, const fs::path& path) {
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
-  if (!text.starts_with(kMagic) || text.size() < 12) refuse(path, "file is no .npy file");
+  if (!text.starts_with(kMagic) || text.size() < 12) refuse_npy(path, "file is no .npy file");
   const int version = static_cast<unsigned char>(text[6]);
   if (version < 1 || version > 3) {
-    refuse(path, concat(".npy version is ", version, ", read are 1 to 3"));
+    refuse_npy(path, concat(".npy version is ", version, ", read are 1 to 3"));
   }
   std::uint32_t length = 0;
   std::memcpy(&length, text.data() + 8, version == 1 ? 2 : 4);
   const std::size_t start = version == 1 ? 10 : 12;
   if (length > text.size() - start) {
-    refuse(path,
-           concat("file is ", text.size(), " bytes, its header alone needs ", start + length));
+    refuse_npy(path,
+               concat("file is ", text.size(), " bytes, its header alone needs ", start + length));
   }
   return {.text = text.substr(start, length), .data_start = start + length};
 }
@@ -76,7 +76,7 @@ std::string_view value_of(std::string_view header, std::string_view key, const f
   std::size_t at = header.find(quoted_key);
   if (at != std::string_view::npos) at = header.find(':', at + quoted_key.size());
   if (at != std::string_view::npos) at = header.find_first_not_of(' ', at + 1);
-  if (at == std::string_view::npos) refuse(path, concat("header has no '", key, "'"));
+  if (at == std::string_view::npos) refuse_npy(path, concat("header has no '", key, "'"));
   return header.substr(at);
 }
 
@@ -88,13 +88,13 @@ std::vector<std::int64_t> read_shape(std::string_view header, const fs::path& pa
     std::int64_t size = 0;
     const auto [end, error] = std::from_chars(at, inside.data() + inside.size(), size);
     if (error == std::errc::result_out_of_range || size < 0) {
-      refuse(path, concat("shape is ", inside, "), which cannot be"));
+      refuse_npy(path, concat("shape is ", inside, "), which cannot be"));
     }
     if (error == std::errc()) shape.push_back(size);
     at = error == std::errc() ? end : at + 1;
   }
   if (!value.starts_with('(') || shape.empty() || shape.size() > 2) {
-    refuse(path, concat("array has ", shape.size(), " axes, token ids have 1 or 2"));
+    refuse_npy(path, concat("array has ", shape.size(), " axes, token ids have 1 or 2"));
   }
   return shape;
 }
@@ -104,8 +104,8 @@ const NpyType& read_type(std::string_view header, const fs::path& path) {
   for (const NpyType& type : kTypes) {
     if (value.starts_with(concat('\'', type.name, '\''))) return type;
   }
-  refuse(path, concat("array is of type ", value.substr(0, value.find(',')),
-                      ", read are '<i4', '<i8', '<u2', '<u4', '<i2'"));
+  refuse_npy(path, concat("array is of type ", value.substr(0, value.find(',')),
+                          ", read are '<i4', '<i8', '<u2', '<u4', '<i2'"));
 }
 
 }  // namespace
@@ -115,7 +115,7 @@ at::Tensor read_tokens_npy(const fs::path& path) {
   const NpyHeader header = read_header(file.bytes(), path);
   const NpyType& type = read_type(header.text, path);
   if (!value_of(header.text, "fortran_order", path).starts_with("False")) {
-    refuse(path, "array is in Fortran order, not in C order");
+    refuse_npy(path, "array is in Fortran order, not in C order");
   }
   const std::vector<std::int64_t> shape = read_shape(header.text, path);
   const auto data = file.bytes().subspan(header.data_start);
@@ -125,8 +125,9 @@ at::Tensor read_tokens_npy(const fs::path& path) {
     overflow |= __builtin_mul_overflow(needed, static_cast<std::uint64_t>(size), &needed);
   }
   if (overflow || needed != data.size()) {
-    refuse(path, concat("file holds ", data.size(), " bytes of data, shape ", format_list(shape),
-                        " needs ", overflow ? "far more" : std::to_string(needed)));
+    refuse_npy(path,
+               concat("file holds ", data.size(), " bytes of data, shape ", format_list(shape),
+                      " needs ", overflow ? "far more" : std::to_string(needed)));
   }
   at::Tensor ids = at::empty(shape, at::TensorOptions().dtype(at::kLong).device(at::kCPU));
   type.widen(data, ids.mutable_data_ptr<std::int64_t>());
@@ -136,7 +137,7 @@ at::Tensor read_tokens_npy(const fs::path& path) {
 at::Tensor read_tokens_bin(const fs::path& path) {
   const MappedFile file(path);
   if (file.bytes().size() % sizeof(std::int32_t) != 0) {
-    refuse(path, concat("file is ", file.bytes().size(), " bytes, not whole int32 numbers"));
+    refuse_npy(path, concat("file is ", file.bytes().size(), " bytes, not whole int32 numbers"));
   }
   const auto count = static_cast<std::int64_t>(file.bytes().size() / sizeof(std::int32_t));
   at::Tensor ids = at::empty({count}, at::TensorOptions().dtype(at::kLong).device(at::kCPU));

@@ -15,11 +15,11 @@
 namespace lrq::models {
 namespace {
 
-constexpr std::string_view kPrefix = "cluster.";
+constexpr std::string_view kClusterPrefix = "cluster.";
 constexpr std::string_view kLayout = ".layout";
 
 std::string name_of(Site site, std::string_view what) {
-  return concat(kPrefix, site_name(site), what);
+  return concat(kClusterPrefix, site_name(site), what);
 }
 
 /// Orders and quantizes what passes a site.
@@ -83,7 +83,12 @@ class ClusteredSites {
 std::string layout_name(Site site) { return name_of(site, kLayout); }
 std::string low_name(Site site) { return name_of(site, ".low"); }
 std::string high_name(Site site) { return name_of(site, ".high"); }
-bool is_cluster_state(const std::string& learnable) { return learnable.starts_with(kPrefix); }
+bool is_cluster_state(const std::string& learnable) {
+  return learnable.starts_with(kClusterPrefix);
+}
+bool is_layout(const std::string& learnable) {
+  return is_cluster_state(learnable) && learnable.ends_with(kLayout);
+}
 
 at::Tensor stored_layout(const quant::ClusterLayout& layout) {
   std::vector<std::int64_t> numbers;

@@ -21,6 +21,7 @@ namespace lrq::models {
 [[nodiscard]] std::string low_name(Site site);
 [[nodiscard]] std::string high_name(Site site);
 [[nodiscard]] bool is_cluster_state(const std::string& learnable);
+[[nodiscard]] bool is_layout(const std::string& learnable);
 [[nodiscard]] at::Tensor stored_layout(const quant::ClusterLayout& layout);
 [[nodiscard]] quant::ClusterLayout restored_layout(const at::Tensor& stored);
 

@@ -25,7 +25,6 @@ constexpr std::string_view kWeightClip = ".weight_quantizer.";
 constexpr std::string_view kActivationClip = ".act_quantizer.";
 constexpr std::string_view kCodes = ".codes";
 constexpr std::string_view kHadamard = ".hadamard";
-constexpr std::string_view kLayout = ".layout";
 constexpr std::string_view kUpper = "upbound_factor";
 constexpr std::string_view kLower = "lowbound_factor";
 
@@ -297,8 +296,7 @@ NamedTensors initial_learnables(const Family& family, const NamedTensors& weight
 }
 
 bool read_by_host(const std::string& learnable) {
-  return (is_map(learnable) && learnable.ends_with(kHadamard)) ||
-         (is_cluster_state(learnable) && learnable.ends_with(kLayout));
+  return (is_map(learnable) && learnable.ends_with(kHadamard)) || is_layout(learnable);
 }
 
 NamedTensors on_device(const NamedTensors& learnables, at::Device device) {

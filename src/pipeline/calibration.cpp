@@ -32,7 +32,7 @@
 namespace lrq::pipeline {
 namespace {
 
-std::string to_text(const ResumePoint& point) {
+std::string text_of(const ResumePoint& point) {
   return concat(point.redo_chain, ' ', point.redo_maps, ' ', point.freeze_from, ' ',
                 point.learn_wave, ' ', point.first_step, ' ', point.nothing_left);
 }
@@ -142,7 +142,7 @@ class Calibration {
       others_->release();
     }
     return resume_point_from(
-        dist::broadcast_text(transport_, to_text(point_), Rank{0}, "where to begin"));
+        dist::broadcast_text(transport_, text_of(point_), Rank{0}, "where to begin"));
   }
 
   /// Bits depend on the instruction set, so all ranks must have the same.

@@ -44,9 +44,9 @@ models::ClusterOptions options_of(const recipe::ClusterRecipe& clusters) {
 /// [1, heads, T, D] -> [1, T, heads * D]: orders and ranges are those of all heads of a token.
 at::Tensor merged(const at::Tensor& x) { return x.dim() == 4 ? models::merge_heads(x) : x; }
 
-class Calibration {
+class ClusterCalibration {
  public:
-  Calibration(const BlockSamples& block, const models::NamedTensors& learnables)
+  ClusterCalibration(const BlockSamples& block, const models::NamedTensors& learnables)
       : block_(block),
         method_(block_method(block.recipe)),
         learnables_(models::truncated_scales(learnables, method_)) {}
@@ -152,7 +152,7 @@ models::NamedTensors calibrated_clusters(const BlockSamples& block,
                                          const models::NamedTensors& learnables,
                                          const models::MapKey& key) {
   const c10::NoGradGuard no_grad;
-  return Calibration(block, learnables).state(key);
+  return ClusterCalibration(block, learnables).state(key);
 }
 
 }  // namespace lrq::pipeline

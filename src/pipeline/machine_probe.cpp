@@ -33,7 +33,7 @@ namespace lrq::pipeline {
 namespace {
 
 /// What is measured is the CPU, also where there are GPUs.
-at::TensorOptions on_host(at::ScalarType dtype) { return at::device(at::kCPU).dtype(dtype); }
+at::TensorOptions host_options(at::ScalarType dtype) { return at::device(at::kCPU).dtype(dtype); }
 
 constexpr std::int64_t kTokens = 256;
 constexpr std::int64_t kHidden = 576;
@@ -113,7 +113,7 @@ class Probe {
     machine_.memory_bytes = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
                             static_cast<double>(::sysconf(_SC_PAGESIZE)) / transport_.size();
     measure_computing();
-    const at::Tensor large = at::ones({16 << 20}, on_host(at::kFloat));
+    const at::Tensor large = at::ones({16 << 20}, host_options(at::kFloat));
     const at::Tensor copy = at::empty_like(large);
     machine_.memory_copy =
         static_cast<double>(large.nbytes()) / seconds_of([&] { copy.copy_(large); });
@@ -124,7 +124,7 @@ class Probe {
 
  private:
   [[nodiscard]] at::Tensor normal(at::IntArrayRef sizes) {
-    return at::randn(sizes, draws_, on_host(at::kFloat));
+    return at::randn(sizes, draws_, host_options(at::kFloat));
   }
 
   /// A shared machine is slower for a while and faster again, so all rates are taken in turn, some
@@ -171,8 +171,8 @@ class Probe {
     for (const char* site : {"qkv_in", "out_in", "mlp_in", "down_in"}) {
       const std::int64_t width =
           std::string_view(site) == "down_in" ? config.intermediate_size : config.hidden_size;
-      statistics.emplace(concat(site, ".absmax"), at::ones({width}, on_host(at::kFloat)));
-      statistics.emplace(concat(site, ".shift"), at::zeros({width}, on_host(at::kFloat)));
+      statistics.emplace(concat(site, ".absmax"), at::ones({width}, host_options(at::kFloat)));
+      statistics.emplace(concat(site, ".shift"), at::zeros({width}, host_options(at::kFloat)));
     }
     const recipe::Recipe recipe = four_bits();
     const models::BlockMethod method = block_method(recipe);
@@ -240,7 +240,7 @@ class Probe {
   [[nodiscard]] double quantizer_rate() {
     const at::Tensor weight = normal({kInner, kHidden});
     const auto leaf = [](std::int64_t length, double value) {
-      return at::full({length}, value, on_host(at::kFloat)).requires_grad_();
+      return at::full({length}, value, host_options(at::kFloat)).requires_grad_();
     };
     const quant::WeightTransform transform{
         .column_scale = leaf(kHidden, 1.1),
@@ -261,12 +261,12 @@ class Probe {
   /// A norm, a residual and SiLU with its product, both ways, as cost_model.h counts them.
   [[nodiscard]] double elementwise_rate() {
     const at::Tensor x = normal({1, kTokens, kHidden}).requires_grad_();
-    const at::Tensor weight = at::ones({kHidden}, on_host(at::kFloat)).requires_grad_();
-    const at::Tensor bias = at::zeros({kHidden}, on_host(at::kFloat)).requires_grad_();
+    const at::Tensor weight = at::ones({kHidden}, host_options(at::kFloat)).requires_grad_();
+    const at::Tensor bias = at::zeros({kHidden}, host_options(at::kFloat)).requires_grad_();
     const at::Tensor gate = normal({1, kTokens, kInner}).requires_grad_();
     const at::Tensor up = normal({1, kTokens, kInner}).requires_grad_();
-    const at::Tensor hidden_ones = at::ones({1, kTokens, kHidden}, on_host(at::kFloat));
-    const at::Tensor inner_ones = at::ones({1, kTokens, kInner}, on_host(at::kFloat));
+    const at::Tensor hidden_ones = at::ones({1, kTokens, kHidden}, host_options(at::kFloat));
+    const at::Tensor inner_ones = at::ones({1, kTokens, kInner}, host_options(at::kFloat));
     const double seconds = seconds_of([&] {
       const at::Tensor h = x + models::rms_norm(x, weight, bias, 1e-5);
       const at::Tensor product = at::silu(gate) * up;
@@ -279,13 +279,13 @@ class Probe {
   void measure_files() {
     const auto files = io::make_posix_file_system();
     files->create_directories(folder_);
-    const at::Tensor half = at::ones({16 << 20}, on_host(at::kBFloat16));
+    const at::Tensor half = at::ones({16 << 20}, host_options(at::kBFloat16));
     const std::span bytes(static_cast<const std::byte*>(half.const_data_ptr()), half.nbytes());
     const auto weights = folder_ / "weights";
     files->write(weights, bytes);
     const auto read_weights = [&] {
       const std::string text = files->read(weights);
-      (void)at::from_blob(const_cast<char*>(text.data()), half.sizes(), on_host(at::kBFloat16))
+      (void)at::from_blob(const_cast<char*>(text.data()), half.sizes(), host_options(at::kBFloat16))
           .to(at::kFloat);
     };
     machine_.checkpoint_read =
@@ -295,7 +295,7 @@ class Probe {
     io::ActivationStore store(*files, folder_, {.tokens = kTokens, .hidden = kHidden});
     const io::Boundary boundary{io::Chain::kQuantized, BoundaryIndex{1}};
     constexpr std::int64_t kSamples = 32;
-    const at::Tensor sample = at::ones({1, kTokens, kHidden}, on_host(at::kFloat));
+    const at::Tensor sample = at::ones({1, kTokens, kHidden}, host_options(at::kFloat));
     const double all = static_cast<double>(kSamples) * static_cast<double>(sample.nbytes());
     const auto write_all = [&] {
       store.remove(boundary);
@@ -319,7 +319,7 @@ class Probe {
   void measure_messages() {
     const auto half_a_round = [this](std::int64_t length) {
       constexpr int kRounds = 50;
-      const at::Tensor message = at::zeros({length}, on_host(at::kFloat));
+      const at::Tensor message = at::zeros({length}, host_options(at::kFloat));
       dist::barrier(transport_, "probe");
       const Stopwatch watch;
       for (int round = 0; round < kRounds && transport_.rank().value < 2; ++round) {
@@ -341,7 +341,7 @@ class Probe {
   [[nodiscard]] Machine slowest() {
     const auto& fields = machine_fields();
     const at::Tensor mine =
-        at::zeros({static_cast<std::int64_t>(fields.size())}, on_host(at::kDouble));
+        at::zeros({static_cast<std::int64_t>(fields.size())}, host_options(at::kDouble));
     for (std::size_t i = 0; i < fields.size(); ++i) {
       mine[static_cast<std::int64_t>(i)] = machine_.*fields[i].value;
     }

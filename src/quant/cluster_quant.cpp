@@ -12,13 +12,7 @@ namespace {
 
 using at::Tensor;
 
-constexpr double kSmallestStep = 1e-4;
-constexpr double kLargestStep = 1e4;
-constexpr double kLargestZero = 1e4;
-
-// A number as a tensor on x's device: dividing by a host number is a multiplication by its
-// reciprocal on a GPU, which rounds differently.
-Tensor divisor(double value, const Tensor& x) { return at::full({}, value, x.options()); }
+constexpr double kSmallestClusterStep = 1e-4;
 
 void add_run(ClusterLayout& layout, std::int64_t cluster, std::int64_t channels) {
   expect(channels > 0, "a cluster has channels");
@@ -119,12 +113,12 @@ StepAndZero cluster_step_and_zero(const ClusterRange& range, const ClusterGrid& 
   const auto [low, high] = widened(range, grid.range_floor);
   const double half = half_of(grid.bits);
   if (grid.levels == ClusterLevels::kOneMore) {
-    const Tensor step = ((high - low) * (0.5 / half)).clamp_(kSmallestStep, kLargestStep);
+    const Tensor step = ((high - low) * (0.5 / half)).clamp_(kSmallestClusterStep, kLargestStep);
     const Tensor zero = (high + low).mul_(divisor(-0.5, step) / step);
     return {step, zero.clamp_(-kLargestZero, kLargestZero).round_()};
   }
   const Tensor step =
-      ((high - low) / divisor(2 * half - 1, low)).clamp_(kSmallestStep, kLargestStep);
+      ((high - low) / divisor(2 * half - 1, low)).clamp_(kSmallestClusterStep, kLargestStep);
   const Tensor zero = (low / step).neg_().sub_(half);
   return {step, zero.clamp_(-kLargestZero, kLargestZero).round_()};
 }

@@ -121,9 +121,10 @@ const Kernels& kernels_for(InstructionSet set) {
   return base::kKernels;
 }
 
-constexpr float kSmallestStep = 1e-5F;
-constexpr float kLargestStep = 1e4F;
-constexpr float kLargestZero = 1e4F;
+constexpr auto kStepFrom = static_cast<float>(kSmallestStep);
+constexpr auto kStepTo = static_cast<float>(kLargestStep);
+constexpr auto kZeroTo = static_cast<float>(kLargestZero);
+static_assert(kStepFrom == 1e-5F && kStepTo == 1e4F && kZeroTo == 1e4F);
 
 // How one range becomes its levels, kept in parts because the way back needs them.
 struct RangeLevels {
@@ -143,9 +144,7 @@ float step_divisor(const Grid& grid) {
 float zero_of(const Grid& grid, float low, float step) {
   if (grid.symmetric) return step_divisor(grid) + (grid.zero_point ? 0.0F : 1.0F);
   const float exact = -low / step;
-  return std::nearbyint(exact < -kLargestZero  ? -kLargestZero
-                        : exact > kLargestZero ? kLargestZero
-                                               : exact);
+  return std::nearbyint(exact < -kZeroTo ? -kZeroTo : exact > kZeroTo ? kZeroTo : exact);
 }
 
 // Plain arithmetic on one range, the same for every instruction set; as step_and_zero does it.
@@ -163,7 +162,7 @@ RangeLevels levels_of(Bounds bounds, float upper, float lower, const Grid& grid)
   const float length = grid.symmetric ? std::max(std::abs(clipped.high), std::abs(clipped.low))
                                       : clipped.high - clipped.low;
   result.raw_step = length / step_divisor(grid);
-  float step = std::clamp(result.raw_step, kSmallestStep, kLargestStep);
+  float step = std::clamp(result.raw_step, kStepFrom, kStepTo);
   if (!std::isfinite(clipped.low) || !std::isfinite(clipped.high)) {
     step = std::numeric_limits<float>::quiet_NaN();
   }
@@ -176,7 +175,7 @@ float sign_of(float value) { return value > 0 ? 1.0F : value < 0 ? -1.0F : 0.0F;
 
 // Carry the step's gradient on to the clipped bounds.
 Bounds bounds_gradient(const RangeLevels& range, float d_step, const Grid& grid) {
-  const bool free = range.raw_step >= kSmallestStep && range.raw_step <= kLargestStep;
+  const bool free = range.raw_step >= kStepFrom && range.raw_step <= kStepTo;
   const float d_length = free && !std::isnan(range.levels.step) ? d_step / step_divisor(grid) : 0;
   if (!grid.symmetric) return {-d_length, d_length};
   const float low = std::abs(range.clipped.low);

@@ -14,10 +14,6 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr double kSmallestStep = 1e-5;
-constexpr double kLargestStep = 1e4;
-constexpr double kLargestZero = 1e4;
-
 // at::clamp with the gradient that its bounds have lost since LibTorch 2.14.
 struct ClosedClamp : torch::autograd::Function<ClosedClamp> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x) {
@@ -30,10 +26,6 @@ struct ClosedClamp : torch::autograd::Function<ClosedClamp> {
     return {grad_out[0].masked_fill(inside.bitwise_not(), 0)};
   }
 };
-
-// A number as a tensor on x's device: dividing by a host number is a multiplication by its
-// reciprocal on a GPU, which rounds differently.
-Tensor divisor(double value, const Tensor& x) { return at::full({}, value, x.options()); }
 
 // |x| and "x is a number", in operations that C++ can also run on the meta device
 // (neither abs nor logical_and: hence maximum and bitwise_and).
@@ -59,6 +51,8 @@ struct LargestMagnitude : torch::autograd::Function<LargestMagnitude> {
 };
 
 }  // namespace
+
+Tensor divisor(double value, const Tensor& x) { return at::full({}, value, x.options()); }
 
 StepAndZero step_and_zero(const Tensor& low, const Tensor& high, const Grid& grid) {
   expect(low.sizes() == high.sizes(), "both bounds of a range have the same shape");

@@ -23,6 +23,15 @@ struct Grid {
   friend bool operator==(const Grid&, const Grid&) = default;
 };
 
+/// Bounds of steps, and of the magnitude of zero points.
+inline constexpr double kSmallestStep = 1e-5;
+inline constexpr double kLargestStep = 1e4;
+inline constexpr double kLargestZero = 1e4;
+
+/// A number as a tensor on x's device: dividing by a host number is a multiplication by its
+/// reciprocal on a GPU, which rounds differently.
+[[nodiscard]] at::Tensor divisor(double value, const at::Tensor& x);
+
 /// Step and rounded zero point of each range.  Unsigned codes 0 .. 2^bits - 1 serve all grids.
 struct StepAndZero {
   at::Tensor step;  ///< same shape as the range, carries gradient
