@@ -21,13 +21,14 @@ SCHEMES = {"w6a6": ("--wbits", 6, "--abits", 6),
            "w4a4": ("--wbits", 4, "--abits", 4),
            "w3a16-g64": ("--wbits", 3, "--abits", 16, "--group-size", 64),
            "w2a16-g64": ("--wbits", 2, "--abits", 16, "--group-size", 64)}
-# Recipe of each method where activations are quantized, and where weights alone are; what is set.
+# Recipe of each method where activations are quantized, and where weights alone are (None: the same
+# as another's); what is set.
 METHODS = {"rtn": ("rtn", "rtn"),
            "smoothquant": ("smoothquant", "smoothquant"),
            "omniquant": ("omniquant", "omniquant-wo"),
            # What OmniQuant and LRQuant start from; weights alone have one start, without smoothing.
-           "omniquant-start": ("omniquant", "omniquant-wo", "train.epochs=0"),
-           "lrquant-start": ("lrquant", "lrquant-wo", "train.epochs=0"),
+           "omniquant-start": ("omniquant", None),
+           "lrquant-start": ("lrquant", "lrquant-wo"),
            "lrquant": ("lrquant", "lrquant-wo"),
            "lrquant-plus": ("lrquant-plus", "lrquant-plus-wo"),
            # What each of our own options is worth.
@@ -62,12 +63,12 @@ class MethodRow(rows.Row):
     def make(self):
         settings = self.settings
         with_activations, weight_only, *fields = METHODS[self.method]
-        recipe = weight_only if "a16" in self.scheme else with_activations
-        learned = () if self.method in UNLEARNED else ("--epochs", settings["epochs"])
+        recipe = weight_only if weights_alone(self.scheme) else with_activations
+        epochs = 0 if self.method in UNLEARNED else settings["epochs"]
         changes = [part for field in fields for part in ("--set", field)]
         if not rows.finished(self.run):
             runs.run_logged(calibration(settings, recipe, self.scheme, self.seed, self.run, 30)
-                            + [*learned, *changes, "--wave", 1], self.log)
+                            + ["--epochs", epochs, *changes, "--wave", 1], self.log)
             shutil.rmtree(self.run / "activations")  # 0.3 GB that nothing reads any more
         for one in self.missing_evaluations():
             told = self.evaluate(*one.options(settings), *(("--tta",) if one.adapts else ()))
@@ -78,6 +79,10 @@ class MethodRow(rows.Row):
                 if one.documents is not None:
                     result[name + "_documents"] = one.documents
             self.keep(result)
+
+
+def weights_alone(scheme):
+    return "a16" in scheme
 
 
 class Evaluation:
@@ -160,6 +165,8 @@ def method_table(table, methods, schemes):
              "|---|---|---:|" + "---:|" * len(columns)]
     for scheme, method in itertools.product(schemes, methods):
         found = [row.result() for row in table if (row.scheme, row.method) == (scheme, method)]
+        if not found:
+            continue
         lines.append(rows.table_line((scheme, method, str(sum(one is not None for one in found)),
                                       *(median_cell(found, name, digits)
                                         for _, name, digits in columns))))
@@ -206,7 +213,8 @@ def work(options):
         make = [functools.partial(MethodRow, method, scheme, seed,
                                   evaluations=evaluations(options, seed))
                 for seed, scheme, method in itertools.product(
-                    options.seeds, options.schemes or SCHEMES, options.methods)]
+                    options.seeds, options.schemes or SCHEMES, options.methods)
+                if not weights_alone(scheme) or METHODS[method][1]]
     folder = options.folder.resolve() / f"{options.table}-{options.epochs}-epochs-{digest[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     table = [kind(settings=settings, folder=folder) for kind in make]

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <string_view>
 
 #include "src/base/error.h"
 #include "src/base/text.h"
@@ -25,15 +23,6 @@ constexpr std::array kLaunchers = {
     Variables{"MPI_LOCALRANKID", "MPI_LOCALNRANKS"},
     Variables{"MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"}, kSlurm};
 
-std::optional<int> number(const char* text) {
-  if (text == nullptr) return std::nullopt;
-  const std::string_view digits(text);
-  int value = 0;
-  const auto [end, error] = std::from_chars(digits.begin(), digits.end(), value);
-  if (error != std::errc() || end != digits.end() || value < 0) return std::nullopt;
-  return value;
-}
-
 bool srun_gives_each_task_its_own(const Environment& environment) {
   const bool by_other_launcher =
       std::any_of(kLaunchers.begin(), kLaunchers.end() - 1,
@@ -52,8 +41,8 @@ bool srun_gives_each_task_its_own(const Environment& environment) {
 
 std::optional<LocalRank> find_local_rank(const Environment& environment) {
   for (const Variables& launcher : kLaunchers) {
-    if (const auto rank = number(environment(launcher.rank))) {
-      return LocalRank{.rank = *rank, .ranks = number(environment(launcher.ranks))};
+    if (const auto rank = whole_number(environment(launcher.rank))) {
+      return LocalRank{.rank = *rank, .ranks = whole_number(environment(launcher.ranks))};
     }
   }
   return std::nullopt;

@@ -1,9 +1,11 @@
 #include "dist/mpi_session.h"
 
+#include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <mpi.h>
+#include <string_view>
 #include <thread>
 
 #include "dist/mpi_error.h"
@@ -15,14 +17,6 @@ namespace {
 
 constexpr const char* kPmixLauncher = "a PMIx launcher";  // srun --mpi=pmix, prun
 constexpr std::chrono::milliseconds kOthersLeaveInit{500};
-
-std::optional<int> count_of(const char* text) {
-  if (text == nullptr) return std::nullopt;
-  char* end = nullptr;
-  const long value = std::strtol(text, &end, 10);
-  if (end == text || value < 1) return std::nullopt;
-  return static_cast<int>(value);
-}
 
 std::optional<Launcher> own_launcher() {
   return find_launcher([](const char* name) { return std::getenv(name); });
@@ -39,15 +33,24 @@ void check_size(const Launcher& launcher, int size) {
 
 }  // namespace
 
+std::optional<int> whole_number(const char* variable) {
+  if (variable == nullptr) return std::nullopt;
+  const std::string_view digits(variable);
+  int value = 0;
+  const auto [end, error] = std::from_chars(digits.begin(), digits.end(), value);
+  if (error != std::errc() || end != digits.end() || value < 0) return std::nullopt;
+  return value;
+}
+
 std::optional<Launcher> find_launcher(const Environment& environment) {
   if (const char* size = environment("OMPI_COMM_WORLD_SIZE")) {
-    return Launcher{"mpirun", count_of(size)};
+    return Launcher{"mpirun", whole_number(size)};
   }
   if (environment("PMI_RANK") != nullptr && environment("PMI_SIZE") != nullptr) {
-    return Launcher{"an MPICH launcher", count_of(environment("PMI_SIZE"))};
+    return Launcher{"an MPICH launcher", whole_number(environment("PMI_SIZE"))};
   }
   const auto step_tasks = environment("SLURM_STEP_ID") != nullptr
-                              ? count_of(environment("SLURM_STEP_NUM_TASKS"))
+                              ? whole_number(environment("SLURM_STEP_NUM_TASKS"))
                               : std::nullopt;
   if (environment("PMIX_RANK") != nullptr) return Launcher{kPmixLauncher, step_tasks};
   if (environment("SLURM_PROCID") != nullptr && step_tasks.value_or(1) > 1) {

@@ -17,6 +17,10 @@ struct Launcher {
 /// Looks up an environment variable; nullptr where it is not set.
 using Environment = std::function<const char*(const char* name)>;
 
+/// The number, not negative, that a variable holds; nothing where it is unset or holds more than
+/// that.
+[[nodiscard]] std::optional<int> whole_number(const char* variable);
+
 /// The launcher that the environment speaks of; empty for a plain start.
 /// A Slurm batch shell is a plain start: it has SLURM_PROCID too, but is no step of srun.
 [[nodiscard]] std::optional<Launcher> find_launcher(const Environment& environment);

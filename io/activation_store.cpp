@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kSealed = ".h5";
 constexpr std::string_view kRankPart = ".rank-";
 
-fs::path shards_of(const fs::path& run) { return run / "activations"; }
+fs::path shard_folder(const fs::path& run) { return run / "activations"; }
 
 /// The boundary in "fp-017.rank-3.h5"; nothing for any other name, temporary ones included.
 std::optional<Boundary> boundary_of(std::string_view name) {
@@ -40,8 +40,8 @@ std::optional<Boundary> boundary_of(std::string_view name) {
 std::vector<ShardReader> open_shards(const FileSystem& files, const fs::path& run,
                                      const Boundary& boundary, const SampleShape& shape) {
   std::vector<ShardReader> shards;
-  for (const std::string& name : files.list(shards_of(run))) {
-    if (boundary_of(name) == boundary) shards.emplace_back(shards_of(run) / name, shape);
+  for (const std::string& name : files.list(shard_folder(run))) {
+    if (boundary_of(name) == boundary) shards.emplace_back(shard_folder(run) / name, shape);
   }
   return shards;
 }
@@ -95,7 +95,7 @@ void require_all(const RowsOfShards& places, const fs::path& run, const Boundary
   for (std::size_t sample = 0; sample < places.size(); ++sample) {
     if (places[sample]) continue;
     throw DataError({.what = concat("no sealed shard holds sample ", sample, " of ", places.size()),
-                     .where = concat(shards_of(run).string(), ", ", boundary_name(boundary)),
+                     .where = concat(shard_folder(run).string(), ", ", boundary_name(boundary)),
                      .fix = "run again with --resume: missing activations are made again"});
   }
 }
@@ -117,9 +117,9 @@ ActivationStore::~ActivationStore() = default;
 
 std::unique_ptr<ShardWriter> ActivationStore::create(const Boundary& boundary, Rank rank,
                                                      std::int64_t samples) {
-  files_.create_directories(shards_of(run_));
+  files_.create_directories(shard_folder(run_));
   const fs::path path =
-      shards_of(run_) / concat(boundary_name(boundary), kRankPart, rank.value, kSealed);
+      shard_folder(run_) / concat(boundary_name(boundary), kRankPart, rank.value, kSealed);
   return make_shard_writer(files_, path, shape_, samples);
 }
 
@@ -147,14 +147,14 @@ bool ActivationStore::complete(const Boundary& boundary, std::int64_t samples) c
 
 void ActivationStore::remove(const Boundary& boundary) {
   const std::string prefix = boundary_name(boundary) + std::string(kRankPart);
-  for (const std::string& name : files_.list(shards_of(run_))) {
-    if (name.starts_with(prefix)) files_.remove(shards_of(run_) / name);
+  for (const std::string& name : files_.list(shard_folder(run_))) {
+    if (name.starts_with(prefix)) files_.remove(shard_folder(run_) / name);
   }
 }
 
 void ActivationStore::write_master(std::int64_t samples) {
   std::set<Boundary> boundaries;
-  for (const std::string& name : files_.list(shards_of(run_))) {
+  for (const std::string& name : files_.list(shard_folder(run_))) {
     if (const auto boundary = boundary_of(name)) boundaries.insert(*boundary);
   }
   const fs::path path = run_ / "activations.h5";

@@ -102,8 +102,9 @@ std::optional<RunManifest> load_manifest(const FileSystem& files, const fs::path
     }
     RunManifest manifest = from_json(json);
     // Written again it must be the same text, checksum included: nothing else was written by us.
-    if (to_text(manifest) != text)
+    if (to_text(manifest) != text) {
       refuse_manifest(path, "is torn or was edited: its CRC32C does not match");
+    }
     return manifest;
   } catch (const Json::exception& error) {
     refuse_manifest(path, concat("is torn: ", error.what()));

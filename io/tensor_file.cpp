@@ -131,17 +131,18 @@ class Parser {
 
   at::Tensor tensor(const std::string& name, const Json& entry) {
     const auto text = entry.at("dtype").get<std::string>();
-    const auto dtype = safetensors_dtype(text);
-    if (!dtype) refuse(concat("dtype ", text, " is none of ours"), name);
+    const auto known = safetensors_dtype(text);
+    if (!known) refuse(concat("dtype ", text, " is none of ours"), name);
+    const at::ScalarType dtype = *known;
     const auto shape = entry.at("shape").get<std::vector<std::int64_t>>();
     const auto offsets = entry.at("data_offsets").get<std::array<std::uint64_t, 2>>();
-    const std::uint64_t bytes = bytes_of_shape(shape, c10::elementSize(*dtype), name);
+    const std::uint64_t bytes = bytes_of_shape(shape, c10::elementSize(dtype), name);
     if (offsets[0] != used_ || offsets[1] != used_ + bytes) {
       refuse(concat("its offsets are ", format_list(offsets), ", expected ", used_, " and ", bytes,
                     " bytes more"),
              name);
     }
-    at::Tensor out = at::empty(shape, at::TensorOptions(at::kCPU).dtype(*dtype));
+    at::Tensor out = at::empty(shape, at::TensorOptions(at::kCPU).dtype(dtype));
     if (bytes > 0) std::memcpy(out.mutable_data_ptr(), data_.data() + used_, bytes);
     used_ = offsets[1];
     return out;

@@ -192,10 +192,10 @@ void run_eval(Session& session, const EvalOptions& options) {
             run ? run->identity.at("tokens") : std::string(), transport, result);
   if (!task_paths.empty()) {
     const std::int64_t positions = model.config().max_position_embeddings;
-    const std::int64_t adapt_tokens =
-        !options.adapt ? 0 : positions > 0 ? std::min(options.seqlen, positions) : options.seqlen;
-    ordered_json scored =
-        run_tasks(evaluator, zero_shot, task_paths.size(), options.tasks, *files, adapt_tokens);
+    const std::int64_t window =
+        positions > 0 ? std::min(options.seqlen, positions) : options.seqlen;
+    ordered_json scored = run_tasks(evaluator, zero_shot, task_paths.size(), options.tasks, *files,
+                                    options.adapt ? window : 0);
     if (session.first_rank()) {
       result["settings"]["zero_shot"] = scored["settings"];
       scored.erase("settings");

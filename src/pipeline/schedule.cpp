@@ -110,8 +110,9 @@ Plan plan_forward(const ForwardShape& shape) {
     const auto turn = static_cast<std::size_t>(shape.turn);
     for (std::size_t begin = 0; begin < samples.size(); begin += turn) {
       const std::size_t end = std::min(samples.size(), begin + turn);
-      for (std::size_t i = begin; !first && i < end; ++i)
+      for (std::size_t i = begin; !first && i < end; ++i) {
         mine.push_back({Op::kReceive, samples[i]});
+      }
       for (std::size_t i = begin; i < end; ++i) mine.push_back({Op::kForward, samples[i]});
       for (std::size_t i = begin; !last && i < end; ++i) mine.push_back({Op::kSend, samples[i]});
     }
