@@ -215,6 +215,9 @@ def work(options):
                 for seed, scheme, method in itertools.product(
                     options.seeds, options.schemes or SCHEMES, options.methods)
                 if not weights_alone(scheme) or METHODS[method][1]]
+    if not make:
+        raise runs.Failed("no row has these methods and schemes: weights alone have one start",
+                          "options --methods, --schemes", "name lrquant-start instead")
     folder = options.folder.resolve() / f"{options.table}-{options.epochs}-epochs-{digest[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     table = [kind(settings=settings, folder=folder) for kind in make]

@@ -50,12 +50,13 @@ std::vector<std::string> resolve(const std::string& name, const std::string& fol
   }
   if (!found.empty()) return found;
   const std::string nearest = nearest_word(name, there);
-  throw UsageError(
-      {.what = concat("there is no task '", name, "'",
-                      nearest.empty() ? "" : concat("; did you mean '", nearest, "'?")),
-       .where = concat("option --tasks, folder ", folder),
-       .fix = there.empty() ? concat("put <name>.jsonl files there, or name another --task-dir")
-                            : concat("use one of ", join(there, ", "))});
+  throw UsageError({.what = concat("there is no task '", name, "'",
+                                   nearest.empty() ? "" : concat("; did you mean '", nearest, "'?"),
+                                   files.exists(folder) ? "" : ": there is no such folder"),
+                    .where = concat("option --tasks, folder ", folder),
+                    .fix = there.empty()
+                               ? concat("name a folder of <name>.jsonl files with --task-dir")
+                               : concat("use one of ", join(there, ", "))});
 }
 
 std::string text_of(double value) {
