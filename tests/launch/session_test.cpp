@@ -42,7 +42,8 @@ TEST(ReportCurrentExceptionTest, MissingMemoryIsNoBugAndWhatHelpsIsNamed) {
         std::function<void()>([] { throw std::bad_alloc(); })}) {
     const Told found = told(work);
     EXPECT_EQ(found.code, kExitData) << found.text;
-    EXPECT_EQ(found.text.find("lrq-dist: rank 3: out of memory"), 0U) << found.text;
+    // Not at the beginning: a sanitizer says there what it could not allocate.
+    EXPECT_NE(found.text.find("lrq-dist: rank 3: out of memory"), std::string::npos) << found.text;
     EXPECT_NE(found.text.find("--resident-blocks"), std::string::npos) << found.text;
   }
 }
