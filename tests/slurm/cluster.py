@@ -52,6 +52,11 @@ def free_ports(count):
     return ports
 
 
+# Of a job that leaves the queue.  Between these are many that pass (SIGNALING, REQUEUED, ...).
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL",
+         "DEADLINE")
+
+
 def until(condition, seconds, what):
     end = time.monotonic() + seconds
     while not condition():
@@ -164,7 +169,6 @@ class Cluster:
                     self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
             else:
                 queued_again = None
-            return facts["JobState"] not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING",
-                                             "REQUEUED")
+            return facts["JobState"] in ENDED
         until(over, seconds, f"the end of job {job}: {self.facts(job)}")
         return self.facts(job)
