@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What the methods reach on SmolLM2-135M: a calibration and its evaluations a row.
 
-Two tables: `methods` (methods by schemes, by perplexity and zero-shot mean, with and without
-test-time adaptation) and `waves` (LRQuant by wave width and batch, by propagated loss).  Rows that
-an earlier call finished are not run again, and one that was interrupted goes on at its newest cut;
+Three tables: `methods` (methods by schemes, by perplexity and zero-shot mean, with and without
+test-time adaptation), `options` (LRQuant and LRQuant+ with each of our own options, beside the same
+seed without) and `waves` (LRQuant by wave width and batch, by propagated loss).  Rows that an earlier
+call finished are not run again, and one that was interrupted goes on at its newest cut;
 see bench/README.md.  LRQ_VALID_TEXT names the whole calibration text, where it is.
 """
 import argparse
@@ -30,14 +31,15 @@ METHODS = {"rtn": ("rtn", "rtn"),
            "omniquant-start": ("omniquant", None),
            "lrquant-start": ("lrquant", "lrquant-wo"),
            "lrquant": ("lrquant", "lrquant-wo"),
-           "lrquant-plus": ("lrquant-plus", "lrquant-plus-wo"),
-           # What each of our own options is worth.
-           "lrquant, token_energy": ("lrquant", "lrquant-wo", "loss.mse_scale=token_energy"),
+           "lrquant-plus": ("lrquant-plus", "lrquant-plus-wo")}
+# The same with one of our own options, as "method, option".
+OPTIONS = {"lrquant, token_energy": ("lrquant", "lrquant-wo", "loss.mse_scale=token_energy"),
            "lrquant, massive downweight": ("lrquant", "lrquant-wo",
                                            "loss.massive_tokens=downweight"),
            "lrquant, massive drop": ("lrquant", "lrquant-wo", "loss.massive_tokens=drop"),
            "lrquant, keep_best": ("lrquant", "lrquant-wo", "train.keep_best=true"),
            "lrquant-plus, ema": ("lrquant-plus", "lrquant-plus-wo", "loss.balance=ema")}
+RECIPES = METHODS | OPTIONS
 UNLEARNED = ("rtn", "smoothquant", "omniquant-start", "lrquant-start")
 WAVES = {"w6a6": "lrquant", "w3a16-g64": "lrquant-wo"}
 
@@ -62,7 +64,7 @@ class MethodRow(rows.Row):
 
     def make(self):
         settings = self.settings
-        with_activations, weight_only, *fields = METHODS[self.method]
+        with_activations, weight_only, *fields = RECIPES[self.method]
         recipe = weight_only if weights_alone(self.scheme) else with_activations
         epochs = 0 if self.method in UNLEARNED else settings["epochs"]
         changes = [part for field in fields for part in ("--set", field)]
@@ -79,6 +81,17 @@ class MethodRow(rows.Row):
                 if one.documents is not None:
                     result[name + "_documents"] = one.documents
             self.keep(result)
+
+    def without_option(self):
+        """The row of the same scheme and seed without an option of ours, or None for such a row."""
+        if self.method in METHODS:
+            return None
+        return MethodRow(without_option(self.method), self.scheme, self.seed, self.settings,
+                         self.evaluations, self.file.parent)
+
+
+def without_option(method):
+    return method.partition(", ")[0]
 
 
 def weights_alone(scheme):
@@ -106,12 +119,22 @@ class Evaluation:
 
 def evaluations(options, seed):
     """Those that a row of this seed is to have, cheapest first."""
+    if options.table == "options":
+        return [Evaluation("ppl", False)]
     adapts = options.tta == "on"
     wanted = [Evaluation("ppl", adapts)]
     # Zero-shot takes most of a row's time, and tells less than perplexity: one seed must do.
     if options.documents > 0 and seed == options.seeds[0]:
         wanted.append(Evaluation("tasks", adapts, options.documents))
     return wanted
+
+
+def methods(options):
+    """Those that are asked for; in the table `options` each follows what it is compared with."""
+    if options.table == "methods":
+        return options.methods or METHODS
+    wanted = options.methods or OPTIONS
+    return dict.fromkeys(name for method in wanted for name in (without_option(method), method))
 
 
 class WaveRow(rows.Row):
@@ -146,8 +169,9 @@ def single(values):
     return value
 
 
-def median_cell(found, name, digits):
+def median_cell(table, name, digits):
     """Median over the seeds that are there, and the others' spread."""
+    found = [row.result() for row in table]
     values = sorted(one[name] for one in found if one and name in one)
     if not values:
         return "-"
@@ -157,19 +181,36 @@ def median_cell(found, name, digits):
     return text
 
 
-def method_table(table, methods, schemes):
-    columns = (("perplexity", "ppl", 3), ("adapted", "ppl_adapted", 3),
-               ("zero-shot mean", "tasks", 4), ("adapted", "tasks_adapted", 4),
-               ("NLC median", "nlc_median", 4))
-    lines = [rows.table_line(("scheme", "method", "seeds", *(title for title, _, _ in columns))),
+def change_cell(table, name):
+    """Each seed's change of a figure, in %, against the row without an option of ours."""
+    pairs = [(row.result(), plain.result()) for row in table if (plain := row.without_option())]
+    return ", ".join(f"{100 * (one[name] / plain[name] - 1):+.1f}" for one, plain in pairs
+                     if one and plain and name in one and name in plain) or "-"
+
+
+def median_column(title, name, digits):
+    return title, functools.partial(median_cell, name=name, digits=digits)
+
+
+COLUMNS = {"methods": (median_column("perplexity", "ppl", 3),
+                       median_column("adapted", "ppl_adapted", 3),
+                       median_column("zero-shot mean", "tasks", 4),
+                       median_column("adapted", "tasks_adapted", 4),
+                       median_column("NLC median", "nlc_median", 4)),
+           "options": (median_column("perplexity", "ppl", 3),
+                       ("change by seed, %", functools.partial(change_cell, name="ppl")),
+                       median_column("NLC median", "nlc_median", 4),
+                       median_column("NLC mean", "nlc", 4),
+                       ("change by seed, %", functools.partial(change_cell, name="nlc")))}
+
+
+def method_table(table, columns):
+    lines = [rows.table_line(("scheme", "method", "seeds", *(title for title, _ in columns))),
              "|---|---|---:|" + "---:|" * len(columns)]
-    for scheme, method in itertools.product(schemes, methods):
-        found = [row.result() for row in table if (row.scheme, row.method) == (scheme, method)]
-        if not found:
-            continue
-        lines.append(rows.table_line((scheme, method, str(sum(one is not None for one in found)),
-                                      *(median_cell(found, name, digits)
-                                        for _, name, digits in columns))))
+    for scheme, method in dict.fromkeys((row.scheme, row.method) for row in table):
+        found = [row for row in table if (row.scheme, row.method) == (scheme, method)]
+        lines.append(rows.table_line((scheme, method, str(sum(row.result() is not None for row in found)),
+                                      *(cell(found) for _, cell in columns))))
     return "\n".join(lines)
 
 
@@ -178,10 +219,10 @@ def wave_table(table):
              "|---|---:|---:|---:|---:|---:|"]
     for scheme, wave, batch in sorted({(r.scheme, r.wave, r.batch) for r in table},
                                       key=lambda key: (key[0] != "w6a6", *key)):
-        found = [row.result() for row in table
+        found = [row for row in table
                  if (row.scheme, row.wave, row.batch) == (scheme, wave, batch)]
         lines.append(rows.table_line((scheme, str(wave), str(batch),
-                                      str(sum(one is not None for one in found)),
+                                      str(sum(row.result() is not None for row in found)),
                                       median_cell(found, "nlc", 5),
                                       median_cell(found, "nlc_median", 5))))
     return "\n".join(lines)
@@ -208,29 +249,32 @@ def work(options):
     else:
         settings["limit"] = options.limit
         what = (f"wave 1, batch 1; perplexity on the first {options.limit} windows of {WINDOW} "
-                f"tokens of WikiText-2's test text, zero-shot on {options.documents} documents of "
-                f"each of nine tasks, with seed {options.seeds[0]}")
+                "tokens of WikiText-2's test text")
+        if options.table == "methods":
+            what += (f", zero-shot on {options.documents} documents of each of nine tasks, with "
+                     f"seed {options.seeds[0]}")
         make = [functools.partial(MethodRow, method, scheme, seed,
                                   evaluations=evaluations(options, seed))
                 for seed, scheme, method in itertools.product(
-                    options.seeds, options.schemes or SCHEMES, options.methods)
-                if not weights_alone(scheme) or METHODS[method][1]]
+                    options.seeds, options.schemes or SCHEMES, methods(options))
+                if not weights_alone(scheme) or RECIPES[method][1]]
     if not make:
         raise runs.Failed("no row has these methods and schemes: weights alone have one start",
                           "options --methods, --schemes", "name lrquant-start instead")
-    folder = options.folder.resolve() / f"{options.table}-{options.epochs}-epochs-{digest[:8]}"
+    of_rows = "waves" if options.table == "waves" else "methods"  # what `options` compares are methods
+    folder = options.folder.resolve() / f"{of_rows}-{options.epochs}-epochs-{digest[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     table = [kind(settings=settings, folder=folder) for kind in make]
     failures = rows.make_missing(table, options)
     drawn = (wave_table(table) if options.table == "waves" else
-             method_table(table, options.methods, options.schemes or SCHEMES))
+             method_table(table, COLUMNS[options.table]))
     page = f"{drawn}\n\n{caption(settings, is_excerpt, what)}\n"
     return rows.finish(page, options.out, failures, len(table), folder)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="launch/bench quality", description=__doc__)
-    parser.add_argument("--table", choices=("methods", "waves"), default="methods",
+    parser.add_argument("--table", choices=("methods", "options", "waves"), default="methods",
                         help="which table (default %(default)s)")
     rows.add_number(parser, "--epochs", 5, "passes over the samples")
     rows.add_number(parser, "--limit", 40, "windows of the perplexity")
@@ -238,8 +282,9 @@ def main():
                         help="documents of each zero-shot task, for the first seed; 0: none "
                              "(default %(default)s)")
     rows.add_number(parser, "--hidden-layer-num", 8, "blocks of the table waves")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS),
-                        metavar="M", help=f"rows of {', '.join(METHODS)} (default all)")
+    parser.add_argument("--methods", nargs="+", choices=RECIPES, metavar="M",
+                        help=f"rows of {', '.join(METHODS)} (default all); of the table options: "
+                             + "; ".join(OPTIONS) + " (default all)")
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, metavar="S",
                         help=f"of {', '.join(SCHEMES)} (default all)")
     parser.add_argument("--tta", choices=("on", "off"), default="on",

@@ -55,7 +55,7 @@ std::vector<std::string> resolve(const std::string& name, const std::string& fol
                                    files.exists(folder) ? "" : ": there is no such folder"),
                     .where = concat("option --tasks, folder ", folder),
                     .fix = there.empty()
-                               ? concat("name a folder of <name>.jsonl files with --task-dir")
+                               ? std::string("name a folder of <name>.jsonl files with --task-dir")
                                : concat("use one of ", join(there, ", "))});
 }
 

@@ -40,6 +40,9 @@ PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 NEEDED = ("slurmctld", "slurmd", "sbatch", "scontrol", "munged")
 SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
+# States of a job that has left the queue; many others pass (SIGNALING, REQUEUED, ...).
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL",
+         "DEADLINE")
 
 
 def free_ports(count):
@@ -50,11 +53,6 @@ def free_ports(count):
     for one in sockets:
         one.close()
     return ports
-
-
-# Of a job that leaves the queue.  Between these are many that pass (SIGNALING, REQUEUED, ...).
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL",
-         "DEADLINE")
 
 
 def until(condition, seconds, what):
