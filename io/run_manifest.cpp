@@ -114,7 +114,8 @@ std::optional<RunManifest> load_manifest(const FileSystem& files, const fs::path
 RunManifest require_manifest(const FileSystem& files, const std::filesystem::path& run) {
   auto manifest = load_manifest(files, run);
   if (!manifest) {
-    throw DataError({.what = "the folder holds no run.json",
+    throw DataError({.what = files.exists(run) ? "the folder holds no run.json"
+                                               : "there is no such folder, and so no run.json",
                      .where = run.string(),
                      .fix = "name the run directory that lrq-dist calibrate wrote"});
   }
